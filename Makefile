@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a fresh clone needs, and the commands people type. `make` alone lists them.
+
+PROXY_MODE ?= iptables
+LEVEL ?= core
+REPORT ?= report
+ARGS ?=
+N ?= 20
+
+VENV := .venv
+BIN := $(VENV)/bin
+# PYTHON chooses the interpreter of the virtual environment; without it an existing environment stays as it is.
+READY := $(VENV)/.ready$(if $(PYTHON),-$(notdir $(PYTHON)))
+KUBE_PROXY := $(VENV)/.kube-proxy
+
+export PYTHON
+# Where Debian keeps nft and iptables, which an ordinary user's PATH lacks.
+SYSTEM_PATH := /usr/sbin:/sbin
+export PATH := $(PATH):$(SYSTEM_PATH)
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.SUFFIXES:
+.DEFAULT_GOAL := help
+.PHONY: help certify test setup lint format controls versions control-plane soak clean system kube-proxy proxy
+
+help: ## list what make can do
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 - \2/p' $(firstword $(MAKEFILE_LIST))
+	@echo 'Variables: PROXY_MODE=$(PROXY_MODE) LEVEL=$(LEVEL) REPORT=$(REPORT) ARGS= N=$(N) PYTHON=python3'
+
+certify: $(READY) proxy ## certify kube-proxy in an embedded lab; writes report/ (PROXY_MODE, LEVEL, REPORT, ARGS)
+	@mkdir -p "$(REPORT)"
+	$(BIN)/python -m pytest --proxy-mode=$(PROXY_MODE) --level=$(LEVEL) --report="$(REPORT)" \
+	  --junitxml="$(REPORT)/junit.xml" --report-log="$(REPORT)/reportlog.jsonl" $(ARGS)
+
+test: setup ## lint plumbline and run its own tests
+	@$(MAKE) lint
+	$(BIN)/python -m pytest tests
+
+setup: $(READY) kube-proxy ## get what certify and test need: system packages, .venv, kube-proxy
+
+lint: $(READY) ## ruff (rules and format) and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+format: $(READY) ## let ruff format the code and mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+controls: setup ## prove that the suite goes red on broken dataplanes
+	$(BIN)/python -m tests.controls
+
+versions: setup ## judge the four newest minor releases of kube-proxy; writes docs/versions.md (ARGS)
+	$(BIN)/python -m tests.versions $(ARGS)
+
+control-plane: setup ## compare the embedded API server with etcd and kube-apiserver; writes docs/control-plane.md
+	$(BIN)/python -m tests.control_plane $(ARGS)
+
+soak: setup ## run the core level N times against an unmodified kube-proxy
+	$(BIN)/python -m tests.soak --runs $(N)
+
+clean: ## remove .venv, report/ and caches of this clone (not the cached kube-proxy)
+	rm -rf $(VENV) "$(REPORT)" .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Cheap enough to be looked at every time: five look-ups on PATH.
+system:
+	@.ci/system-packages $(READY)
+
+$(READY): pyproject.toml constraints.txt | system
+	@.ci/environment $@
+
+# A proxy that the arguments name, another cluster's, or the reference needs no kube-proxy from here.
+proxy: $(if $(filter ebpf,$(PROXY_MODE))$(filter --proxy=% --proxy-binary% --proxy-command% --proxy-version% --cluster%,$(ARGS)),,kube-proxy)
+
+kube-proxy: $(READY)
+	@test -x "$$(cat $(KUBE_PROXY) 2>/dev/null)" -a $(KUBE_PROXY) -nt clusters/binaries.py \
+	  || { $(BIN)/python -m clusters.binaries kube-proxy >$(KUBE_PROXY).new && mv $(KUBE_PROXY).new $(KUBE_PROXY); }

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One epoll loop with timers: everything the agent does happens in its callbacks, in one thread.
+
+A callback must tolerate an event that is not for it: when a descriptor is closed and its number used again
+within one batch of events, the rest of the batch may name the new socket. Non-blocking calls make that
+harmless.
+"""
+
+import heapq
+import select
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from time import perf_counter
+
+Handler = Callable[[int], None]
+Callback = Callable[[], None]
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+ERROR = select.EPOLLERR
+HANGUP = select.EPOLLHUP | select.EPOLLRDHUP
+EDGE = select.EPOLLET
+# A connection is registered once for all it will ever wait for: no epoll_ctl when its state changes.
+CONNECTION = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+
+_BATCH = 256
+
+
+class Timer:
+    """A callback due at one moment; `cancel()` makes it do nothing."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Loop:
+    """Waits for descriptors and for moments, until `stop()`.
+
+    `now` is the `perf_counter()` (CLOCK_MONOTONIC, seconds) at which the current batch of events was ready.
+    Moments are kept to about a millisecond, the granularity of epoll_wait(2).
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = count()
+        self._soon: deque[Callback] = deque()
+        self._running = True
+        self.now = perf_counter()
+
+    def register(self, fd: int, mask: int, handler: Handler) -> None:
+        self._handlers[fd] = handler
+        self._epoll.register(fd, mask)
+
+    def modify(self, fd: int, mask: int) -> None:
+        self._epoll.modify(fd, mask)
+
+    def forget(self, fd: int) -> None:
+        """To be called just before the descriptor is closed; closing it takes it out of the epoll set."""
+        self._handlers.pop(fd, None)
+
+    def call_at(self, when: float, callback: Callback) -> Timer:
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
+
+    def call_later(self, seconds: float, callback: Callback) -> Timer:
+        return self.call_at(perf_counter() + seconds, callback)
+
+    def call_soon(self, callback: Callback) -> None:
+        """Call after the events of this turn: how long work gives way to the sockets."""
+        self._soon.append(callback)
+
+    def stop(self) -> None:
+        self._running = False
+
+    def run(self) -> None:
+        handlers = self._handlers
+        poll = self._epoll.poll
+        while self._running:
+            events = poll(self._patience(), _BATCH)
+            self.now = perf_counter()
+            for fd, mask in events:
+                handler = handlers.get(fd)
+                if handler is not None:
+                    handler(mask)
+            self._run_timers()
+            for _ in range(len(self._soon)):
+                self._soon.popleft()()
+        self._epoll.close()
+
+    def _patience(self) -> float:
+        """Seconds until something is due; -1 when nothing is."""
+        if self._soon:
+            return 0
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return -1
+        return max(0.0, self._timers[0][0] - perf_counter())
+
+    def _run_timers(self) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= perf_counter():
+            callback = heapq.heappop(timers)[2].callback
+            if callback is not None:
+                callback()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every cluster offers, whichever provider runs it: nodes, vantages, backends, an API, probes, proxies.
+
+Requirements and plugins see only these types; `clusters/lab/` is the first provider.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from clusters import observation
+from clusters.agent.client import Capture, HeldConnection, PacedFlow, ProbeRequest
+from clusters.errors import ProxyError
+from clusters.kube import KubeClient
+from clusters.observation import Family, Observation
+
+VantageKind = Literal["pod", "node", "outside"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vantage:
+    """A place traffic starts from: a pod, a node's host network, or the external client.
+
+    `place` is what the agent needs to get there; `node` is None outside.
+    """
+
+    name: str
+    kind: VantageKind
+    node: str | None
+    addresses: Mapping[Family, str]
+    place: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A place traffic can end: a pool pod (or a node's host network) whose agent answers on `ports`, TCP and UDP."""
+
+    name: str
+    node: str
+    addresses: Mapping[Family, str]
+    ports: tuple[int, ...]
+    vantage: Vantage
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node: its addresses on the LAN, its pod CIDRs, its host network as a vantage, and its share of the pool.
+
+    `backends` are the pods tests use as endpoints, `client` is a pod that is never an endpoint, and `scout` is
+    the pod that waiting uses and no test may.
+    """
+
+    name: str
+    addresses: Mapping[Family, str]
+    pod_cidrs: tuple[str, ...]
+    vantage: Vantage
+    backends: tuple[Backend, ...]
+    client: Vantage
+    scout: Backend
+    host_backend: Backend
+
+
+class Proxy(Protocol):
+    """The system under test, on all nodes of a cluster."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def settle(self) -> Literal["ordered", "converge"]:
+        """Whether it programs changes in ordered batches, or must be watched until it has converged."""
+
+    def start(self) -> None:
+        """Start on every node at once; returns when every node's proxy is up. Raises ProxyError."""
+
+    def check(self) -> None:
+        """Raise ProxyError if any node's proxy has died since it was started."""
+
+    def never_ready(self, nodes: Sequence[str]) -> ProxyError:
+        """The error for nodes where it runs, but programs nothing."""
+
+    def stop(self) -> None:
+        """SIGTERM, 5 s, SIGKILL, on every node at once."""
+
+    def log_tail(self, node: str, /) -> str:
+        """The last lines of its log on a node."""
+
+    def rules(self, node: str, /) -> Mapping[str, str]:
+        """The rules on a node in the mode's own words: command → output."""
+
+
+class Cluster(Protocol):
+    """Nodes, an API endpoint, and a way to send and receive traffic."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kube(self) -> KubeClient: ...
+    @property
+    def nodes(self) -> Sequence[Node]: ...
+    @property
+    def outside(self) -> Vantage | None:
+        """The external client, where there is one."""
+
+    @property
+    def cluster_cidrs(self) -> tuple[str, ...]:
+        """The pod ranges of the whole cluster, as proxies are told."""
+
+    @property
+    def service_cidrs(self) -> tuple[str, ...]: ...
+    @property
+    def abilities(self) -> frozenset[str]:
+        """Which of the closed list of needs this cluster can meet (`nodes:N` aside)."""
+
+    def probe(
+        self, requests: Sequence[ProbeRequest], *, timeout: float = 2.0, concurrency: int = 64
+    ) -> list[Observation]:
+        """Send every flow, at most `concurrency` at once; observations in the order of the requests."""
+
+    def hold(self, request: ProbeRequest) -> HeldConnection:
+        """Open one connection (or fixed UDP socket) and keep it."""
+
+    def paced(self, request: ProbeRequest, interval: float) -> PacedFlow:
+        """Send on one fixed flow every `interval` seconds until told to stop."""
+
+    def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
+        """Record the packets that pass a vantage's interfaces."""
+
+    def received(self) -> Mapping[tuple[str, observation.Protocol, int], int]:
+        """Connections and datagrams received so far, by (backend, protocol, port)."""
+
+    def diagnostics(self, node: str) -> Mapping[str, str]:
+        """Conntrack, addresses and routes of a node: command → output."""

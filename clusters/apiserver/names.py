@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What objects, labels and ports may be called, and which addresses may serve.
+
+RFC 1035, RFC 1123 and RFC 6335 as Kubernetes applies them
+(https://kubernetes.io/docs/concepts/overview/working-with-objects/names/).
+Each check returns None or a sentence that says what is allowed.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from clusters.apiserver.status import FieldError, invalid_value
+
+_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_IANA_PORT = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9]|-(?=[a-z0-9]))*")
+
+
+def dns_1035_label(text: str) -> str | None:
+    """The name of a Service."""
+    if len(text) <= 63 and _DNS_1035.fullmatch(text):
+        return None
+    return (
+        "a DNS-1035 label has at most 63 lower case letters, digits and '-', "
+        "starts with a letter and does not end with '-'"
+    )
+
+
+def dns_1123_label(text: str) -> str | None:
+    """The name of a namespace or of a port."""
+    if len(text) <= 63 and _DNS_1123.fullmatch(text):
+        return None
+    return (
+        "a lowercase RFC 1123 label has at most 63 lower case letters, digits and '-', "
+        "and neither starts nor ends with '-'"
+    )
+
+
+def dns_1123_subdomain(text: str) -> str | None:
+    """The name of most objects."""
+    if len(text) <= 253 and _SUBDOMAIN.fullmatch(text):
+        return None
+    return (
+        "a lowercase RFC 1123 subdomain has at most 253 lower case letters, digits, '-' and '.', "
+        "and each part starts and ends with a letter or digit"
+    )
+
+
+def port_name(text: str) -> str | None:
+    """A named target port (an IANA service name)."""
+    if len(text) <= 15 and _IANA_PORT.fullmatch(text):
+        return None
+    return "a port name has at most 15 lower case letters, digits and single '-', and at least one letter"
+
+
+def qualified_name(text: str) -> str | None:
+    """A label or annotation key: an optional DNS prefix and `/`, then a name of at most 63 characters."""
+    prefix, slash, name = text.rpartition("/")
+    if (
+        (not slash or (prefix and dns_1123_subdomain(prefix) is None))
+        and len(name) <= 63
+        and _QUALIFIED.fullmatch(name)
+    ):
+        return None
+    return "a qualified name is at most 63 letters, digits, '-', '_' and '.', with an optional DNS prefix and '/'"
+
+
+def label_errors(labels: Mapping[str, str], field: str) -> list[FieldError]:
+    """Every key and value of a label map that the API refuses."""
+    errors: list[FieldError] = []
+    for key, value in labels.items():
+        if problem := qualified_name(key):
+            errors.append(invalid_value(field, key, problem))
+        if value and (len(value) > 63 or not _QUALIFIED.fullmatch(value)):
+            why = "a valid label value is empty, or at most 63 letters, digits, '-', '_' and '.'"
+            errors.append(invalid_value(field, value, why))
+    return errors
+
+
+def port_number(number: int) -> str | None:
+    return None if 1 <= number <= 65535 else "must be between 1 and 65535, inclusive"
+
+
+@lru_cache(maxsize=16384)
+def ip_address(text: str) -> str | None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+    return None if "%" not in text else "must be an IP address without a zone"
+
+
+@lru_cache(maxsize=16384)
+def serving_address(text: str) -> str | None:
+    """An address that may stand for an endpoint or an external IP: none of the special ranges."""
+    if problem := ip_address(text):
+        return problem
+    address = ipaddress.ip_address(text)
+    if address.is_unspecified:
+        return "may not be unspecified (0.0.0.0 or ::)"
+    if address.is_loopback:
+        return "may not be in the loopback range (127.0.0.0/8, ::1/128)"
+    if address.is_link_local:
+        return "may not be in the link-local range (169.254.0.0/16, fe80::/10)"
+    if _is_link_local_multicast(address):
+        return "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
+    return None
+
+
+def _is_link_local_multicast(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if address.version == 4:
+        return int(address) >> 8 == 0xE00000
+    return (int(address) >> 112) & 0xFF0F == 0xFF02
+
+
+def cidr(text: str) -> str | None:
+    try:
+        ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        return "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+    return None if "/" in text else "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether this machine can run the lab in a mode: asked once, before anything is built."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from clusters import kernel
+from clusters.errors import UsageError
+
+ANSWER_SECONDS = 10.0
+
+# kube-proxy needs --random-fully: https://www.netfilter.org/projects/iptables/files/changes-iptables-1.6.2.txt
+MINIMUM_IPTABLES = (1, 6, 2)
+# sigs.k8s.io/knftables, which kube-proxy uses, refuses anything older.
+MINIMUM_NFT = (1, 0, 1)
+# https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables
+MINIMUM_NFTABLES_KERNEL = (5, 13)
+
+
+@dataclass(frozen=True, slots=True)
+class HostReport:
+    """What the host is, for the report: `tools` maps a program to its version, None where it is absent."""
+
+    kernel: str
+    arch: str
+    distribution: str
+    tools: Mapping[str, str | None]
+    iptables_backend: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine that is asked. Tests describe others."""
+
+    system: str
+    release: str
+    arch: str
+    euid: int
+    path: str
+    proc: Path = Path("/proc")
+    os_release: Path = Path("/etc/os-release")
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str] = os.environ) -> "Machine":
+        """This machine; the system's own directories end the search for tools, as they do for root."""
+        name = os.uname()
+        path = f"{environ.get('PATH') or os.defpath}:/usr/sbin:/sbin"
+        return cls(name.sysname, name.release, name.machine, os.geteuid(), path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tool:
+    """A program of the host: its Debian package, the modes that need it, and how it tells its version."""
+
+    name: str
+    package: str
+    modes: tuple[str, ...]
+    question: str = "--version"
+
+
+_TOOLS = (
+    _Tool("ip", "iproute2", ("",), "-V"),
+    _Tool("unshare", "util-linux", ("",)),
+    _Tool("iptables", "iptables", ("iptables", "ipvs")),
+    _Tool("ip6tables", "iptables", ("iptables", "ipvs")),
+    # The lab's router rejects by an nft rule, and a failure shows the connection table, whatever the mode.
+    _Tool("nft", "nftables", ("", "nftables")),
+    _Tool("conntrack", "conntrack", ("",)),
+    _Tool("ipset", "ipset", ("ipvs",)),
+)
+
+
+def check(mode: str, machine: Machine | None = None) -> HostReport:
+    """Checks that the lab can run in `mode` (iptables, nftables, ipvs, or any other: the lab itself).
+
+    Raises UsageError, one sentence that names exactly what is missing. Takes about 0.1 s.
+    """
+    machine = machine or Machine.here()
+    _check_system(machine)
+    _check_tools(mode, machine)
+    answers = {tool.name: _answer(tool, machine) for tool in _TOOLS}
+    versions = {name: _version(answer) for name, answer in answers.items()}
+    _check_versions(mode, machine, versions)
+    _check_kernel(mode, machine)
+    return HostReport(
+        kernel=machine.release,
+        arch=machine.arch,
+        distribution=_distribution(machine),
+        tools=versions,
+        iptables_backend=_backend(answers["iptables"]),
+    )
+
+
+def _check_system(machine: Machine) -> None:
+    if machine.system != "Linux":
+        raise UsageError(f"The lab needs Linux, and this is {machine.system}: run it in a Linux virtual machine.")
+    if machine.euid != 0:
+        raise UsageError("The lab needs root, for network namespaces: run the same command with sudo.")
+    kinds = {"net": "NET_NS", "pid": "PID_NS", "mnt": "NAMESPACES", "user": "USER_NS"}
+    absent = [name for name in kinds if not (machine.proc / "self" / "ns" / name).exists()]
+    if absent:
+        options = ", ".join(f"CONFIG_{kinds[name]}" for name in absent)
+        raise UsageError(f"This kernel has no {', '.join(absent)} namespaces ({options}): use one that has.")
+
+
+def _check_tools(mode: str, machine: Machine) -> None:
+    needed = [tool for tool in _TOOLS if mode in tool.modes or "" in tool.modes]
+    missing = [tool for tool in needed if shutil.which(tool.name, path=machine.path) is None]
+    if missing:
+        names = ", ".join(tool.name for tool in missing)
+        packages = " ".join(dict.fromkeys(tool.package for tool in missing))
+        raise UsageError(
+            f"{mode} mode needs programs that are not on PATH: {names}; on Debian and Ubuntu "
+            f"type: sudo apt-get install {packages}."
+        )
+
+
+def _check_versions(mode: str, machine: Machine, versions: Mapping[str, str | None]) -> None:
+    minimum = {"iptables": MINIMUM_IPTABLES, "ip6tables": MINIMUM_IPTABLES, "nft": MINIMUM_NFT}
+    for tool in _TOOLS:
+        if mode not in tool.modes or tool.name not in minimum:
+            continue
+        version = versions[tool.name]
+        if version is None:
+            raise UsageError(
+                f"{shutil.which(tool.name, path=machine.path)} does not tell its version: reinstall {tool.package}."
+            )
+        if _numbers(version) < minimum[tool.name]:
+            wanted = ".".join(map(str, minimum[tool.name]))
+            raise UsageError(
+                f"{mode} mode needs {tool.name} {wanted} or newer, and this is {version}: upgrade {tool.package}."
+            )
+    if mode == "nftables" and _numbers(machine.release) < MINIMUM_NFTABLES_KERNEL:
+        wanted = ".".join(map(str, MINIMUM_NFTABLES_KERNEL))
+        raise UsageError(
+            f"nftables mode needs Linux {wanted} or newer, and this is {machine.release}: "
+            f"use --proxy-mode=iptables or a newer kernel."
+        )
+
+
+def _check_kernel(mode: str, machine: Machine) -> None:
+    try:
+        missing = kernel.lacks(mode, machine.path)
+    except kernel.NoNamespaceError as error:
+        raise UsageError(
+            f"No network namespace can be made here ({error}): root needs CAP_SYS_ADMIN, which a "
+            f"container gets with --privileged."
+        ) from error
+    if missing:
+        raise UsageError(
+            f"This kernel ({machine.release}) lacks what {mode} mode needs: "
+            f"{'; '.join(map(str, missing))}: load the modules or use a kernel that has them."
+        )
+
+
+def _answer(tool: _Tool, machine: Machine) -> str:
+    """What the program says when asked for its version; empty if it is absent or fails."""
+    try:
+        done = subprocess.run(
+            [tool.name, tool.question],
+            env={"PATH": machine.path, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=ANSWER_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _version(answer: str) -> str | None:
+    found = re.search(r"\d+\.\d+(?:\.\d+)*", answer)
+    return found[0] if found else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+def _backend(answer: str) -> str | None:
+    """nf_tables or legacy: which kernel interface iptables writes to. Before 1.8 there was only one."""
+    if not answer:
+        return None
+    found = re.search(r"\((nf_tables|legacy)\)", answer)
+    return found[1] if found else "legacy"
+
+
+def _distribution(machine: Machine) -> str:
+    try:
+        text = machine.os_release.read_text("utf-8", "replace")
+    except OSError:
+        return "unknown"
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', text, re.MULTILINE)
+    return found[1] if found else "unknown"

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this kernel can do for a Service dataplane: tried for real, in a network namespace of its own.
+
+The rules are of the kinds that kube-proxy writes (pkg/proxy/{iptables,nftables,ipvs} in Kubernetes). Those of
+one program are loaded together; only when that fails is each loaded alone, so that what is missing is named.
+"""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+TRY_SECONDS = 20.0
+
+
+class NoNamespaceError(Exception):
+    """No network namespace could be made; the text is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One ability: its name as its users know it, the kernel option that gives it, and what needs it.
+
+    `program` reads `body`: a shell command for sh; for the others one rule, whose table or chain is `place`.
+    """
+
+    name: str
+    option: str
+    program: str
+    body: str
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """An ability that is missing, and what the program said first about it."""
+
+    feature: Feature
+    said: str
+
+    def __str__(self) -> str:
+        said = f"; {self.said.rstrip('.')}" if self.said else ""
+        return f"{self.feature.name} ({self.feature.option}{said})"
+
+
+def lacks(mode: str, path: str) -> list[Lack]:
+    """What `mode` needs and this kernel, with the tools on `path`, cannot do. Raises NoNamespaceError.
+
+    A mode that is not kube-proxy's is asked only for what the lab itself needs.
+    """
+    groups = [list(group) for _, group in groupby(_features(mode), key=lambda feature: feature.program)]
+    found: list[Lack] = []
+    for group, said in zip(groups, _try(groups, path), strict=True):
+        if said is None:
+            continue
+        alone = zip(group, _try([[feature] for feature in group], path), strict=True)
+        missing = [Lack(feature, reason) for feature, reason in alone if reason is not None]
+        everything = Feature(f"all of {group[0].program}'s rules together", "unknown option", "", "")
+        found += missing or [Lack(everything, said)]
+    return found
+
+
+def _features(mode: str) -> list[Feature]:
+    features = list(_LINKS)
+    if mode in ("iptables", "ipvs"):
+        features += [
+            *_iptables("iptables-restore", "127.0.0.1:80"),
+            *_iptables("ip6tables-restore", "[::1]:80"),
+        ]
+    if mode == "nftables":
+        features += _NFTABLES
+    if mode == "ipvs":
+        features += _IPVS
+    if mode in ("iptables", "ipvs", "nftables"):
+        features.append(_CONNTRACK)
+    return features
+
+
+def _try(groups: Sequence[Sequence[Feature]], path: str) -> list[str | None]:
+    """Per group None if it worked, else the error. All of them share one fresh network namespace."""
+    steps = [f"said=$({{ {_script(group)}\n}} 2>&1); {_TELL}" for group in groups]
+    try:
+        done = subprocess.run(
+            ["unshare", "--net", "sh", "-s"],
+            input="\n".join(steps),
+            env={"PATH": path, "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=TRY_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoNamespaceError(f"unshare does not run: {error}") from error
+    lines = done.stdout.splitlines()
+    if len(lines) != len(groups):
+        raise NoNamespaceError((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+    return [None if line == "0" else line.partition(" ")[2].strip() for line in lines]
+
+
+# One line per step: its exit status, and after a failure the first line of its output, where every one of
+# these programs puts the error.
+_TELL = """s=$?; [ $s = 0 ] && echo 0 || echo "$s $(printf '%s\\n' "$said" | head -n 1)\""""
+
+
+def _script(group: Sequence[Feature]) -> str:
+    """What loads a group in one call of its program; every group's program is one and the same."""
+    program = group[0].program
+    if program == "sh":
+        return " && ".join(feature.body for feature in group)
+    if program == "nft":
+        families = "\n".join(_nft_table(family, group) for family in ("ip", "ip6"))
+        return f"nft -f - <<'END'\n{families}\nEND"
+    tables = [f"*{table}\n{_rules(group, table, '-A')}\nCOMMIT" for table in sorted({f.place for f in group})]
+    return f"{program} -w 5 <<'END'\n{chr(10).join(tables)}\nEND"
+
+
+def _rules(group: Sequence[Feature], place: str, prefix: str) -> str:
+    return "\n".join(f"{prefix} {feature.body}".lstrip() for feature in group if feature.place == place)
+
+
+def _nft_table(family: str, group: Sequence[Feature]) -> str:
+    """The group in nft's own syntax, https://wiki.nftables.org/; @IP and @LO stand for the family's own."""
+    chains = "\n".join(
+        f"chain {place} {{\n type {hook}\n{rules}\n}}"
+        for place, hook in _NFT_HOOKS.items()
+        if (rules := _rules(group, place, ""))
+    )
+    address, lo = ("ipv4_addr", "127.0.0.1") if family == "ip" else ("ipv6_addr", "::1")
+    clients = f"set clients {{\n type {address}\n flags dynamic,timeout\n timeout 10s\n}}"
+    used = clients if "@clients" in chains else ""
+    return f"table {family} plumbline {{\n{used}\n{chains.replace('@IP', family).replace('@LO', lo)}\n}}"
+
+
+def _iptables(program: str, target: str) -> list[Feature]:
+    family = "IPv6 " if program.startswith("ip6") else "IPv4 "
+    nat = [
+        ("match comment", "CONFIG_NETFILTER_XT_MATCH_COMMENT", "PREROUTING -m comment --comment x"),
+        ("match statistic", "CONFIG_NETFILTER_XT_MATCH_STATISTIC", _STATISTIC),
+        ("match mark", "CONFIG_NETFILTER_XT_MARK", "PREROUTING -m mark --mark 0x4000/0x4000"),
+        ("target MARK", "CONFIG_NETFILTER_XT_MARK", "PREROUTING -j MARK --or-mark 0x4000"),
+        ("match addrtype", "CONFIG_NETFILTER_XT_MATCH_ADDRTYPE", "PREROUTING -m addrtype --dst-type LOCAL"),
+        ("match recent", "CONFIG_NETFILTER_XT_MATCH_RECENT", _RECENT),
+        ("match sctp", "CONFIG_NETFILTER_XT_MATCH_SCTP", "PREROUTING -p sctp -m sctp --dport 80"),
+        ("target DNAT", "CONFIG_NETFILTER_XT_NAT", f"PREROUTING -p tcp -j DNAT --to-destination {target}"),
+        (
+            "target MASQUERADE",
+            "CONFIG_NETFILTER_XT_TARGET_MASQUERADE",
+            _MASQUERADE,
+        ),
+    ]
+    reject = "CONFIG_IP6_NF_TARGET_REJECT" if family == "IPv6 " else "CONFIG_IP_NF_TARGET_REJECT"
+    filters = [
+        ("match conntrack", "CONFIG_NETFILTER_XT_MATCH_CONNTRACK", "FORWARD -m conntrack --ctstate INVALID"),
+        ("target REJECT", reject, "FORWARD -j REJECT"),
+    ]
+    return [
+        Feature(f"the {family}iptables {name}", option, program, rule, table)
+        for table, rules in (("nat", nat), ("filter", filters))
+        for name, option, rule in rules
+    ]
+
+
+_MASQUERADE = "POSTROUTING -j MASQUERADE --random-fully"
+_STATISTIC = "PREROUTING -m statistic --mode random --probability 0.5"
+_RECENT = "PREROUTING -m recent --name x --rcheck --seconds 10 --reap"
+
+_LINKS = (
+    Feature("veth links", "CONFIG_VETH", "sh", "ip link add plumbline0 type veth peer name plumbline1"),
+    Feature("bridges", "CONFIG_BRIDGE", "sh", "ip link add plumbline2 type bridge"),
+    Feature("IPv6", "CONFIG_IPV6, not switched off at boot", "sh", "test -e /proc/net/if_inet6"),
+)
+# The file is there once the module is, so this comes after rules that load it.
+_CONNTRACK = Feature(
+    "connection tracking",
+    "CONFIG_NF_CONNTRACK",
+    "sh",
+    "test -e /proc/sys/net/netfilter/nf_conntrack_max",
+)
+_NFT_HOOKS = {
+    "pre": "nat hook prerouting priority -100",
+    "post": "nat hook postrouting priority 100",
+    "forward": "filter hook forward priority 0",
+}
+_NFTABLES = (
+    Feature("nftables connection tracking", "CONFIG_NFT_CT", "nft", "ct state new accept", "forward"),
+    Feature("nftables 'reject'", "CONFIG_NFT_REJECT_INET", "nft", "reject", "forward"),
+    Feature("nftables 'fib'", "CONFIG_NFT_FIB_IPV4 and _IPV6", "nft", "fib daddr type local accept", "pre"),
+    Feature("nftables 'numgen'", "CONFIG_NFT_NUMGEN", "nft", "numgen random mod 2 vmap { 0 : accept }", "pre"),
+    Feature(
+        "nftables verdict maps",
+        "CONFIG_NF_TABLES",
+        "nft",
+        "@IP daddr . tcp dport vmap { @LO . 80 : accept }",
+        "pre",
+    ),
+    Feature("nftables sets with timeouts", "CONFIG_NF_TABLES", "nft", "update @clients { @IP saddr }", "pre"),
+    Feature("nftables 'dnat'", "CONFIG_NFT_NAT", "nft", "meta l4proto tcp dnat to @LO", "pre"),
+    Feature("nftables 'masquerade'", "CONFIG_NFT_MASQ", "nft", "masquerade fully-random", "post"),
+)
+_IPVS = (
+    Feature("dummy links", "CONFIG_DUMMY", "sh", "ip link add plumbline3 type dummy"),
+    Feature("IP sets", "CONFIG_IP_SET_HASH_IPPORT", "sh", "ipset create plumbline hash:ip,port"),
+    Feature(
+        "IP virtual servers",
+        "CONFIG_IP_VS",
+        "sh",
+        "{ modprobe -q ip_vs; test -e /proc/net/ip_vs; } 2>/dev/null",
+    ),
+)

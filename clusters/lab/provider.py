@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab as a cluster: supervisor, network, API server, agents and pool, up in well under a second."""
+
+import base64
+import http.client
+import json
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from clusters.agent.client import AgentClient, BackendSpec, Capture, HeldConnection, PacedFlow, ProbeRequest
+from clusters.api import Backend, Node, Vantage
+from clusters.errors import PlumblineError
+from clusters.kube import NODES, KubeClient
+from clusters.lab.build import netns
+from clusters.lab.control_plane import ControlPlane, Embedded, Stage
+from clusters.lab.logged import Logged
+from clusters.lab.supervised import Exit, Supervisor
+from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
+from clusters.observation import Observation, Protocol
+from clusters.proxies.base import Place
+
+API_PORT = 6443
+POOL_PORTS = (8080, 8081, 8082)
+# What no proxy translated ends at the router (see build.py), and is told so at once.
+ROUTER_RULES = """
+table inet plumbline {{
+  chain forward {{
+    type filter hook forward priority 0;
+    ip daddr {services4} reject with icmp type net-unreachable
+    ip6 daddr {services6} reject with icmpv6 type no-route
+  }}
+}}
+"""
+NODE_DIAGNOSTICS = (
+    ("conntrack", "-L"),
+    ("conntrack", "-L", "-f", "ipv6"),
+    ("ip", "-d", "address"),
+    ("ip", "route"),
+    ("ip", "-6", "route"),
+)
+
+
+class Lab:
+    """A running lab; use as a context manager. Implements `clusters.api.Cluster` and `clusters.proxies.base.Host`."""
+
+    name = "lab"
+    cluster_cidrs = (str(PODS4), str(PODS6))
+    service_cidrs = (SERVICES4, SERVICES6)
+    abilities = frozenset({"external-client", "raw-packets", "host-rules", "proxy-restart"})
+
+    def __init__(
+        self,
+        *,
+        nodes: int = 3,
+        pods_per_node: int = 4,
+        log_directory: Path,
+        watched_pids: Sequence[int] = (),
+        control_plane: ControlPlane | None = None,
+    ) -> None:
+        self.plan = LabPlan.of(nodes, pods_per_node)
+        self.log_directory = log_directory
+        self.timings: dict[str, float] = {}
+        self._watched = watched_pids
+        self._control_plane = control_plane or Embedded()
+        self._ca: str | None = None
+        self._token = secrets.token_urlsafe(24)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Build everything. Raises UsageError where the machine forbids it, PlumblineError where a part fails."""
+        self.log_directory.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        try:
+            self.supervisor = self._stack.enter_context(Supervisor(self._watched))
+            self.processes = Logged(self.supervisor, self.log_directory)
+            self.supervisor.call("build", plan=self.plan.as_json())
+            self.timings["network"] = time.monotonic() - started
+            rules = ROUTER_RULES.format(services4=SERVICES4, services6=SERVICES6)
+            routing = self.supervisor.start(["nft", "-f", "-"], netns=self.plan.router.name, text=rules)
+            await_control_plane = self._start_control_plane()
+            self._server_agent, self._prober = self._start_agent("backends"), self._start_agent("probes")
+            self._describe()
+            self._serve_pool()
+            if (done := self.supervisor.finished(routing)).status != 0:
+                raise PlumblineError(f"the lab's router could not be set up: {done.err.strip()}")
+            await_control_plane()
+            self.timings["control plane"] = time.monotonic() - started
+            self._register_nodes()
+        except BaseException:
+            self._stack.close()
+            raise
+        self.timings["lab"] = time.monotonic() - started
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    # What a cluster offers.
+
+    def probe(
+        self, requests: Sequence[ProbeRequest], *, timeout: float = 2.0, concurrency: int = 64
+    ) -> list[Observation]:
+        return self._prober.probe(requests, timeout=timeout, concurrency=concurrency)
+
+    def hold(self, request: ProbeRequest) -> HeldConnection:
+        return self._prober.hold(request)
+
+    def paced(self, request: ProbeRequest, interval: float) -> PacedFlow:
+        return self._prober.paced(request, interval=interval)
+
+    def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
+        return self._prober.capture(netns=vantage.place, interface=interface)
+
+    def received(self) -> Mapping[tuple[str, Protocol, int], int]:
+        return self._server_agent.counts()
+
+    def diagnostics(self, node: str) -> Mapping[str, str]:
+        return self.outputs(node, NODE_DIAGNOSTICS)
+
+    # What a proxy needs.
+
+    @property
+    def places(self) -> list[Place]:
+        return [
+            Place(node.name, node.host.ipv4, node.host.ipv6, (node.pod_cidr4, node.pod_cidr6))
+            for node in self.plan.nodes
+        ]
+
+    def kubeconfig(self, place: Place | None = None) -> str:
+        """A kubeconfig for a node's own loopback, or for this machine's."""
+        cluster = self._node_cluster() if place else self._host_cluster()
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "lab", "cluster": cluster}],
+                "users": [{"name": "plumbline", "user": {"token": self._token}}],
+                "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "plumbline"}}],
+                "current-context": "lab",
+            }
+        )
+
+    def _node_cluster(self) -> dict[str, str]:
+        server = {"server": f"{self._control_plane.scheme}://127.0.0.1:{API_PORT}"}
+        return server | (_trusting(self._ca) if self._ca else {})
+
+    def _host_cluster(self) -> dict[str, str]:
+        """The server as kubectl can reach it with a token, which client-go does not send over plain http."""
+        if self._ca:
+            return {"server": self.kube.server, **_trusting(self._ca)}
+        certificate: str = self.kube.request("GET", "/plumbline/certificate")["certificate"]
+        return {"server": self.kube.server.replace("http://", "https://"), **_trusting(certificate)}
+
+    def write_file(self, place: Place, name: str, text: str) -> str:
+        self.supervisor.call("write", path=f"/run/nodes/{place.name}/plumbline/{name}", text=text)
+        return f"/run/plumbline/{name}"
+
+    def outputs(self, node: str, commands: Sequence[Sequence[str]]) -> dict[str, str]:
+        """What commands print on a node, all run at once; for one that cannot be run, why."""
+        started = [(argv, self.supervisor.start(argv, node=node)) for argv in commands]
+        texts = {}
+        for argv, request in started:
+            try:
+                done = self.supervisor.finished(request)
+                texts[" ".join(argv)] = done.out or done.err
+            except PlumblineError as error:
+                texts[" ".join(argv)] = str(error)
+        return texts
+
+    def exits(self) -> list[Exit]:
+        """Proxies that have ended since the last call. Raises PlumblineError if a part of the lab itself has."""
+        return self.processes.exits()
+
+    def http_get(self, node: str, port: int, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+        connection.sock = self.supervisor.connect(node, "127.0.0.1", port)
+        try:
+            connection.sock.settimeout(2.0)
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            raise PlumblineError(f"port {port} on {node} does not answer {path}: {error}") from None
+        finally:
+            connection.close()
+
+    # Bringing it up.
+
+    def _start_control_plane(self) -> Callable[[], None]:
+        """Start it on a port of this machine's loopback and on every node's; returns how to wait for it."""
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+            port = listener.getsockname()[1]
+            requests = [self.supervisor.ask("listen", [listener.fileno()], name="host")]
+            requests += [
+                self.supervisor.ask("listen", name=node.name, netns=node.name, ip="127.0.0.1", port=API_PORT)
+                for node in self.plan.nodes
+            ]
+            for request in requests:
+                self.supervisor.answer(request)
+        names = ["host", *(node.name for node in self.plan.nodes)]
+        await_ready = self._control_plane.start(Stage(self.processes, names, port, self._token, self.service_cidrs))
+
+        def wait() -> None:
+            self._ca = await_ready()
+            self.kube = KubeClient(f"{self._control_plane.scheme}://127.0.0.1:{port}", self._token, self._ca)
+            self._stack.callback(self.kube.close)
+
+        return wait
+
+    def _start_agent(self, name: str) -> AgentClient:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self.processes.python(
+                f"agent-{name}", ["-S", "-m", "clusters.agent", "--control-fd=3"], descriptors=[theirs.fileno()]
+            )
+        return self._stack.enter_context(AgentClient(ours, f"the lab's agent for {name}"))
+
+    def _describe(self) -> None:
+        self.outside = _vantage(self.plan.client, "outside", None)
+        self.nodes = [_node(node) for node in self.plan.nodes]
+
+    def _serve_pool(self) -> None:
+        backends = [
+            backend
+            for plan, node in zip(self.plan.nodes, self.nodes, strict=True)
+            for backend in (*(_backend(plan, pod) for pod in plan.pods), node.host_backend)
+        ]
+        self._server_agent.serve(
+            BackendSpec(backend.name, backend.vantage.place, backend.ports, backend.ports) for backend in backends
+        )
+
+    def _register_nodes(self) -> None:
+        for node in self.plan.nodes:
+            addresses = [{"type": "InternalIP", "address": ip} for ip in (node.host.ipv4, node.host.ipv6)]
+            cidrs = [node.pod_cidr4, node.pod_cidr6]
+            body = {
+                "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name}},
+                "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs},
+                "status": {
+                    "addresses": [*addresses, {"type": "Hostname", "address": node.name}],
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                },
+            }
+            self.kube.create(NODES, body)
+
+
+def _trusting(certificate: str) -> dict[str, str]:
+    return {"certificate-authority-data": base64.b64encode(certificate.encode()).decode()}
+
+
+def _vantage(plan: HostPlan | PodPlan, kind: Any, node: str | None) -> Vantage:
+    return Vantage(plan.name, kind, node, {"IPv4": plan.ipv4, "IPv6": plan.ipv6}, str(netns(plan.name)))
+
+
+def _backend(node: NodePlan, plan: HostPlan | PodPlan) -> Backend:
+    kind = "node" if plan is node.host else "pod"
+    vantage = _vantage(plan, kind, node.name)
+    return Backend(plan.name, node.name, vantage.addresses, POOL_PORTS, vantage)
+
+
+def _node(plan: NodePlan) -> Node:
+    """Roles: the last pod is the scout, the one before it the client, the rest are backends."""
+    pods = [_backend(plan, pod) for pod in plan.pods]
+    host = _backend(plan, plan.host)
+    return Node(
+        name=plan.name,
+        addresses=host.addresses,
+        pod_cidrs=(plan.pod_cidr4, plan.pod_cidr6),
+        vantage=host.vantage,
+        backends=tuple(pods[:-2]),
+        client=pods[-2].vantage,
+        scout=pods[-1],
+        host_backend=host,
+    )

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's plan: which nodes and pods there are, their names, addresses and MACs. Pure data, no system calls.
+
+The plan is made in pytest's process, sent to the supervisor as JSON, and carried out there.
+"""
+
+import string
+from dataclasses import asdict, dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Self
+
+LAN4, LAN6 = IPv4Network("172.18.0.0/16"), IPv6Network("fd00:172:18::/64")
+PODS4, PODS6 = IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/48")
+SERVICES4, SERVICES6 = "10.96.0.0/16", "fd00:10:96::/112"
+# The pods' gateway, the same in every pod: the node end of the pod's own veth, known by a permanent neighbour.
+GATEWAY4, GATEWAY6 = "169.254.1.1", "fe80::1"
+MAX_NODES = 250
+# At least a backend, a client and a scout: roles that must not fall on one pod.
+MIN_PODS_PER_NODE, MAX_PODS_PER_NODE = 3, 200
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """A namespace on the LAN: a node, the router or the external client."""
+
+    name: str
+    ipv4: str
+    ipv6: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodPlan:
+    """A pod: one namespace, joined to its node by a veth pair."""
+
+    name: str
+    ipv4: str
+    ipv6: str
+    mac: str
+    node_mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """A node: its place on the LAN, its pod CIDRs and its pods."""
+
+    host: HostPlan
+    pod_cidr4: str
+    pod_cidr6: str
+    pods: tuple[PodPlan, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        return self.host.name
+
+
+@dataclass(frozen=True, slots=True)
+class LabPlan:
+    """Everything the supervisor builds."""
+
+    router: HostPlan
+    client: HostPlan
+    nodes: tuple[NodePlan, ...]
+
+    @classmethod
+    def of(cls, nodes: int, pods_per_node: int) -> Self:
+        """A plan with nodes `node-a`, `node-b`, … and pods `node-a.pod-1`, `node-a.pod-2`, …"""
+        if not 1 <= nodes <= MAX_NODES:
+            raise ValueError(f"a lab has 1 to {MAX_NODES} nodes, not {nodes}")
+        if not MIN_PODS_PER_NODE <= pods_per_node <= MAX_PODS_PER_NODE:
+            raise ValueError(f"a lab node has {MIN_PODS_PER_NODE} to {MAX_PODS_PER_NODE} pods, not {pods_per_node}")
+        return cls(
+            router=_host("router", 1),
+            client=_host("client-ext", 2),
+            nodes=tuple(_node(i, pods_per_node) for i in range(nodes)),
+        )
+
+    def hosts(self) -> list[HostPlan]:
+        """All namespaces on the LAN."""
+        return [self.router, self.client, *(node.host for node in self.nodes)]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        return cls(
+            router=HostPlan(**data["router"]),
+            client=HostPlan(**data["client"]),
+            nodes=tuple(
+                NodePlan(
+                    host=HostPlan(**node["host"]),
+                    pod_cidr4=node["pod_cidr4"],
+                    pod_cidr6=node["pod_cidr6"],
+                    pods=tuple(PodPlan(**pod) for pod in node["pods"]),
+                )
+                for node in data["nodes"]
+            ),
+        )
+
+
+def _host(name: str, number: int) -> HostPlan:
+    return HostPlan(name, str(LAN4[number]), str(LAN6[number]), f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}")
+
+
+def _node(index: int, pods: int) -> NodePlan:
+    # Each node has a /24 and a /64 of the pod ranges, as kubeadm's node CIDR allocation gives it.
+    name = f"node-{_letters(index)}"
+    cidr4 = IPv4Network((int(PODS4.network_address) + (index << 8), 24))
+    cidr6 = IPv6Network((int(PODS6.network_address) + (index << 64), 64))
+    return NodePlan(
+        host=_host(name, 10 + index),
+        pod_cidr4=str(cidr4),
+        pod_cidr6=str(cidr6),
+        pods=tuple(
+            PodPlan(
+                name=f"{name}.pod-{n}",
+                ipv4=str(cidr4[1 + n]),
+                ipv6=str(cidr6[1 + n]),
+                mac=f"02:01:{index >> 8:02x}:{index & 255:02x}:00:{n:02x}",
+                node_mac=f"02:02:{index >> 8:02x}:{index & 255:02x}:00:{n:02x}",
+            )
+            for n in range(1, pods + 1)
+        ),
+    )
+
+
+def _letters(index: int) -> str:
+    """0 → a, 25 → z, 26 → aa: names that sort, read and fit DNS labels."""
+    text = ""
+    index += 1
+    while index:
+        index, digit = divmod(index - 1, 26)
+        text = string.ascii_lowercase[digit] + text
+    return text

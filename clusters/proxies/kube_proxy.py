@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kube-proxy in iptables, nftables or ipvs mode, one per lab node, from one configuration file each.
+
+Configuration: https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from clusters.errors import PlumblineError, ProxyError
+from clusters.proxies.base import Host, NodeProcesses, Place
+
+METRICS_PORT, HEALTH_PORT = 10249, 10256
+Mode = Literal["iptables", "nftables", "ipvs"]
+RULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "iptables": (("iptables-save",), ("ip6tables-save",)),
+    "nftables": (("nft", "list", "ruleset"),),
+    "ipvs": (("ipvsadm", "-Ln", "--stats"), ("ipset", "list"), ("iptables-save",), ("ip6tables-save",)),
+}
+
+
+class KubeProxy(NodeProcesses):
+    """The real kube-proxy. It programs whole batches of changes in order, so two generations settle it."""
+
+    name = "kube-proxy"
+    settle: Literal["ordered", "converge"] = "ordered"
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        binary: Path,
+        version: str,
+        mode: Mode,
+        sync: Literal["fast", "default"] = "fast",
+        ready_deadline: float = 60.0,
+    ) -> None:
+        super().__init__(host, ready_deadline)
+        self.binary = binary
+        self.version = version
+        self.mode = mode
+        self.sync = sync
+
+    def argv(self, place: Place) -> Sequence[str]:
+        config = self.host.write_file(place, "kube-proxy.yaml", json.dumps(self.configuration(place)))
+        return [str(self.binary), f"--config={config}", "--v=2"]
+
+    def configuration(self, place: Place) -> dict[str, Any]:
+        """The KubeProxyConfiguration for a node."""
+        syncing = {"minSyncPeriod": "10ms"} if self.sync == "fast" else {}
+        return {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": self.mode,
+            "hostnameOverride": place.name,
+            "clientConnection": {
+                "kubeconfig": self.host.write_file(place, "kubeconfig", self.host.kubeconfig(place)),
+                "contentType": "application/json",
+            },
+            "clusterCIDR": ",".join(self.host.cluster_cidrs),
+            # 0 is "leave alone": the connection table's size belongs to the machine, not to a namespace.
+            "conntrack": {
+                "maxPerCore": 0,
+                "min": 0,
+                "tcpEstablishedTimeout": "0s",
+                "tcpCloseWaitTimeout": "0s",
+            },
+            # A lab's process must not be spared by the machine's OOM killer before the user's own.
+            "oomScoreAdj": 0,
+            "healthzBindAddress": f"0.0.0.0:{HEALTH_PORT}",
+            "metricsBindAddress": f"127.0.0.1:{METRICS_PORT}",
+            self.mode: syncing,
+        }
+
+    def is_up(self, node: str) -> bool:
+        """Healthy, and in the mode that was asked for. Raises ProxyError if it runs in another."""
+        try:
+            status, mode = self.host.http_get(node, METRICS_PORT, "/proxyMode")
+            health, _ = self.host.http_get(node, HEALTH_PORT, "/healthz")
+        except PlumblineError:
+            return False
+        if status != 200 or health != 200:
+            return False
+        if mode.strip() != self.mode:
+            raise ProxyError(
+                f"kube-proxy on {node} was asked for mode {self.mode} but runs {mode.strip()}; "
+                f"see {self.host.log_directory}"
+            )
+        return True
+
+    def rules(self, node: str) -> Mapping[str, str]:
+        return self.host.outputs(node, RULES[self.mode])

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ClusterIP: which port of an endpoint answers for which port of the Service."""
+
+from conformance.sources import SERVICE
+from plugins.requirements import ON_EVERY_NODE, everywhere, requirement
+from plugins.services import Port
+
+
+def two_ports(world):
+    ports = [
+        Port(port, target, protocol) for port, target in ((80, 8081), (443, 8082)) for protocol in ("TCP", "UDP")
+    ]
+    return world.service(endpoints=world.backends(2), ports=ports)
+
+
+@requirement(
+    "clusterip.port.leads-to-its-target-port",
+    must="Each port of a Service MUST lead to its own target port on the endpoints, and to no other.",
+    level="core",
+    since="1.0",
+    source=SERVICE + "#multi-port-services",
+    upstream=["Services should serve multiport endpoints from pods"],
+    arrange=two_ports,
+)
+@everywhere(vantage=ON_EVERY_NODE, protocol=["TCP", "UDP"], family=["IPv4", "IPv6"])
+def test_each_port_leads_to_its_own_target(service, vantage, protocol, family):
+    for port, target in ((80, 8081), (443, 8082)):
+        flows = vantage.open(service.cluster_ip(family, port), protocol, count=service.enough_to_see_every_endpoint())
+
+        flows.must_reach_exactly(service.ready_backends)
+        assert {seen.served_at.port for seen in flows} == {target}
+
+
+def same_number(world):
+    return world.service(endpoints=world.backends(2), ports=[Port(80, 8081, "TCP"), Port(80, 8082, "UDP")])
+
+
+@requirement(
+    "clusterip.port.same-number-two-protocols",
+    must="Two ports of a Service with one number and different protocols MUST each lead to their own target port.",
+    level="core",
+    since="1.0",
+    source=SERVICE + "#protocol-support",
+    upstream=["Services should serve endpoints on same port and different protocols"],
+    arrange=same_number,
+)
+@everywhere(vantage=ON_EVERY_NODE, protocol=["TCP", "UDP"], family=["IPv4", "IPv6"])
+def test_protocols_are_told_apart(service, vantage, protocol, family):
+    flows = vantage.open(service.cluster_ip(family), protocol, count=service.enough_to_see_every_endpoint())
+
+    flows.must_reach_exactly(service.ready_backends)
+    assert {seen.served_at.port for seen in flows} == {8081 if protocol == "TCP" else 8082}

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services that another proxy serves."""
+
+from conformance.sources import LABELS
+from plugins.requirements import requirement
+
+LABEL = "service.kubernetes.io/service-proxy-name"
+
+
+def ours_and_anothers(world):
+    backends = world.backends(2)
+    return world.service(endpoints=backends), world.service(endpoints=backends, labels={LABEL: "another-proxy"})
+
+
+@requirement(
+    "clusterip.proxy-name.left-to-the-named-proxy",
+    must="A Service labelled service.kubernetes.io/service-proxy-name MUST NOT be served by the default proxy, "
+    "while one without the label MUST be.",
+    level="core",
+    since="1.14",
+    source=LABELS + "#service-kubernetes-io-service-proxy-name",
+    upstream=["Services should implement service.kubernetes.io/service-proxy-name"],
+    arrange=ours_and_anothers,
+)
+def test_labelled_service_is_left_alone(world, service):
+    ours, anothers = service
+    anyone = world.everywhere("pod", "node")
+
+    anyone.each_must_reach_exactly(ours.every_cluster_ip(), ours)
+    anyone.each_must_stay_within_the_verdict(anothers.every_cluster_ip(), count=4)

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads plumbline's plugins; see docs/architecture.md for what each does."""
+
+pytest_plugins = [
+    "plugins.session",
+    "plugins.selection",
+    "plugins.judging",
+    "plugins.report",
+    "plugins.lab",
+    "plugins.fixtures",
+]

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fixtures of requirements: `world`, `vantage`, `node`, and `service`, what `arrange` returned."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from clusters.api import Node
+from plugins.arrange import Arranger
+from plugins.flows import Prober
+from plugins.judging import new_record
+from plugins.run import Run, watched_by
+from plugins.services import Service
+from plugins.session import RECORD, RUN, SETTINGS
+from plugins.world import World
+
+
+@pytest.fixture(scope="session")
+def plumbline_run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """The cluster with its proxy, up for the whole session of this process."""
+    config = request.config
+    worker = getattr(config, "workerinput", {}).get("workerid", "main")
+    with Run(config.stash[SETTINGS], config.hook, worker, watched_by(config)) as run:
+        config.stash[RUN] = run
+        yield run
+
+
+@pytest.fixture(scope="session")
+def _arranger(plumbline_run: Run, request: pytest.FixtureRequest) -> Iterator[Arranger]:
+    arranger = Arranger(plumbline_run.world, request.session.items)
+    yield arranger
+    if not plumbline_run.broken:
+        arranger.clear()
+
+
+@pytest.fixture
+def world(plumbline_run: Run, request: pytest.FixtureRequest) -> Iterator[World]:
+    """The world, with a record and a scope of this test's own: what it creates is deleted after it."""
+    world = plumbline_run.world
+    request.node.stash[RECORD] = world.record = new_record(request.node)
+    owned: list[Service] = []
+    with world.scope(owned):
+        yield world
+    if plumbline_run.broken:
+        return  # there is nobody left to delete anything at, and the test has said so
+    # A proxy that died must not let the test after its death pass.
+    plumbline_run.proxy.check()
+    for service in owned:
+        service.delete()
+
+
+@pytest.fixture
+def service(world: World, _arranger: Arranger, request: pytest.FixtureRequest) -> Any:  # noqa: ARG001
+    """What the requirement's `arrange` returned, in force."""
+    return _arranger.arranged(request.node)
+
+
+@pytest.fixture
+def vantage(world: World, request: pytest.FixtureRequest) -> Prober:
+    """The vantage an axis names: `pod@second`, `node@first`, `outside`."""
+    return world.vantage(request.param)
+
+
+@pytest.fixture
+def node(world: World, request: pytest.FixtureRequest) -> Node:
+    """The node an axis names by its place: `first`, `second`, `third`."""
+    return world.node_at(request.param)

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows as tests make and judge them: probe, ask the model, compare, and remember both for the report."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from clusters.agent.client import CapturedPacket, HeldConnection, PacedFlow, ProbeRequest
+from clusters.api import Backend, Cluster, Vantage
+from clusters.observation import Address, FlowOutcome, Observation, Protocol
+from dataplane_ref.model import Verdict, judge
+from plugins.record import Record
+from plugins.services import Frontend, Service, Target
+
+# Flows of several vantages in flight at once: enough that all silent ones time out together.
+MANY = 512
+
+Ask = Callable[[Vantage, Frontend, Protocol], Verdict]
+
+
+class ViolationError(AssertionError):
+    """An observation outside its verdict, or a set of observations outside the requirement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """The flows of one probe: what was seen, what may be seen, and the questions a test asks of them."""
+
+    observations: tuple[Observation, ...]
+    verdict: Verdict
+    record: Record
+
+    def __iter__(self) -> Iterator[Observation]:
+        return iter(self.observations)
+
+    @property
+    def backends(self) -> frozenset[str]:
+        """Names of the backends that answered."""
+        return frozenset(seen.backend for seen in self.observations if seen.backend is not None)
+
+    @property
+    def outcomes(self) -> frozenset[FlowOutcome]:
+        """How the flows ended."""
+        return frozenset(seen.outcome for seen in self.observations)
+
+    def must_stay_within_the_verdict(self) -> "Flows":
+        """Every single flow must be allowed by the model."""
+        __tracebackhide__ = True
+        if not self.observations:
+            raise ValueError("no flow was opened, so nothing is proved")
+        self.record.saw(self.observations, self.verdict.explain(), summary(self.observations))
+        for number, seen in enumerate(self.observations, start=1):
+            problems = problems_of(seen, self.verdict)
+            if problems:
+                which = f"flow {number} of {len(self.observations)}, from {seen.src}"
+                raise ViolationError(f"{'; '.join(problems)} ({which})")
+        return self
+
+    def must_reach_exactly(self, backends: frozenset[str]) -> "Flows":
+        """The backends that answered must be these, each at least once, and every flow must have been answered."""
+        __tracebackhide__ = True
+        self.must_stay_within_the_verdict()
+        if self.backends != backends:
+            missing, extra = sorted(backends - self.backends), sorted(self.backends - backends)
+            raise ViolationError(
+                f"backends that answered {len(self.observations)} flows: {', '.join(sorted(self.backends)) or 'none'}"
+                + (f"; never reached: {', '.join(missing)}" if missing else "")
+                + (f"; must not have answered: {', '.join(extra)}" if extra else "")
+            )
+        unanswered = sum(seen.outcome is not FlowOutcome.REPLY for seen in self.observations)
+        if backends and unanswered:
+            raise ViolationError(f"{unanswered} of {len(self.observations)} flows were not answered")
+        return self
+
+
+def problems_of(seen: Observation, verdict: Verdict) -> list[str]:
+    """In what an observation leaves its verdict, one sentence each; empty when it is allowed."""
+    return judge(
+        verdict,
+        outcome=str(seen.outcome),
+        served_at=seen.served_at,
+        client_seen=seen.client_seen,
+        reply_src=seen.reply_src,
+        dst=seen.dst,
+        icmp=seen.icmp,
+    )
+
+
+def summary(observations: Sequence[Observation]) -> str:
+    """What was observed, in one line: how many flows ended how, and at whom."""
+    counts = Counter(
+        (
+            str(seen.outcome),
+            seen.backend or seen.errno or "",
+            f" ICMP {seen.icmp.type}/{seen.icmp.code}" if seen.icmp else "",
+        )
+        for seen in observations
+    )
+    return ", ".join(
+        f"{count} × {outcome}{' from' if outcome == 'reply' else ''} {who}{icmp}".rstrip()
+        for (outcome, who, icmp), count in sorted(counts.items())
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Prober:
+    """A vantage that can probe: what tests know as `vantage`."""
+
+    vantage: Vantage
+    cluster: Cluster
+    ask: Ask
+    record: Record
+    timeout: float
+
+    @property
+    def name(self) -> str:
+        return self.vantage.name
+
+    @property
+    def kind(self) -> str:
+        return self.vantage.kind
+
+    @property
+    def node(self) -> str | None:
+        return self.vantage.node
+
+    def open(
+        self, frontend: Frontend, protocol: Protocol, *, count: int = 1, source_port: int | None = None
+    ) -> Flows:
+        """Send `count` fresh flows (each from a port of its own unless one is fixed) and ask what they may do."""
+        verdict = self.ask(self.vantage, frontend, protocol)
+        request = self.request(frontend, protocol, source_port)
+        return self._flows(self.cluster.probe([request] * count, timeout=self.timeout), verdict)
+
+    def hold(self, frontend: Frontend, protocol: Protocol, *, source_port: int | None = None) -> HeldConnection:
+        """Open one connection (TCP) or fixed flow (UDP) and keep it for later exchanges."""
+        return self.cluster.hold(self.request(frontend, protocol, source_port))
+
+    def paced(self, frontend: Frontend, protocol: Protocol, *, interval: float = 0.02) -> PacedFlow:
+        """Send on one fixed flow every `interval` seconds."""
+        return self.cluster.paced(self.request(frontend, protocol, None), interval)
+
+    def judged(self, frontend: Frontend, protocol: Protocol, observations: Sequence[Observation]) -> Flows:
+        """Observations that came of a held or paced flow, with what they may be now."""
+        return self._flows(observations, self.ask(self.vantage, frontend, protocol))
+
+    def captured(
+        self, frontend: Frontend, protocol: Protocol, *, count: int = 1
+    ) -> tuple[Flows, list[CapturedPacket]]:
+        """Open flows while recording every packet that passes the vantage's interfaces."""
+        with self.cluster.capture(self.vantage) as capture:
+            flows = self.open(frontend, protocol, count=count)
+        return flows, list(capture.packets)
+
+    def _flows(self, observations: Sequence[Observation], verdict: Verdict) -> Flows:
+        return Flows(tuple(observations), verdict, self.record)
+
+    def request(self, frontend: Frontend, protocol: Protocol, source_port: int | None) -> ProbeRequest:
+        """The agent's view of a flow from here."""
+        return ProbeRequest(
+            vantage=self.vantage.name,
+            node=self.vantage.node,
+            netns=self.vantage.place,
+            frontend=str(frontend),
+            protocol=protocol,
+            dst=Address(frontend.ip, frontend.port),
+            sport=source_port,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Everywhere:
+    """Several vantages that probe at once: where silence is expected, it is waited for only once."""
+
+    probers: tuple[Prober, ...]
+
+    def open_each(self, targets: Sequence[Target], *, count: int = 1) -> list[Flows]:
+        """`count` flows from every vantage to every target."""
+        if not targets:
+            raise ValueError("no target was named, so nothing is proved")
+        first = self.probers[0]
+        lines = [(prober, *target) for prober in self.probers for target in targets]
+        requests = [
+            prober.request(frontend, protocol, None) for prober, frontend, protocol in lines for _ in range(count)
+        ]
+        seen = first.cluster.probe(requests, timeout=first.timeout, concurrency=MANY)
+        by_line = [seen[start : start + count] for start in range(0, len(seen), count)]
+        return [
+            prober.judged(frontend, protocol, flows)
+            for (prober, frontend, protocol), flows in zip(lines, by_line, strict=True)
+        ]
+
+    def each_must_reach_exactly(self, targets: Sequence[Target], service: Service) -> None:
+        """From every vantage, through every target, all ready backends of the Service and no other must answer."""
+        __tracebackhide__ = True
+        for flows in self.open_each(targets, count=service.enough_to_see_every_endpoint()):
+            flows.must_reach_exactly(service.ready_backends)
+
+    def each_must_stay_within_the_verdict(self, targets: Sequence[Target], *, count: int) -> None:
+        """From every vantage, through every target, `count` flows may do only what the model allows."""
+        __tracebackhide__ = True
+        for flows in self.open_each(targets, count=count):
+            flows.must_stay_within_the_verdict()
+
+    @contextmanager
+    def hold_each(self, targets: Sequence[Target]) -> Iterator["HeldFlows"]:
+        """One flow from every vantage to every target, each kept with its source port."""
+        with ExitStack() as stack:
+            yield HeldFlows(
+                tuple(
+                    (prober, target, stack.enter_context(prober.hold(*target)))
+                    for prober in self.probers
+                    for target in targets
+                )
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldFlows:
+    """Flows that were opened once and are asked again, each still from its own source port."""
+
+    flows: tuple[tuple[Prober, Target, HeldConnection], ...]
+
+    def must_be_served_by(self, backend: Backend) -> None:
+        """One more exchange on every flow must be answered by this backend, within the verdict of now."""
+        __tracebackhide__ = True
+        for prober, (frontend, protocol), flow in self.flows:
+            prober.judged(frontend, protocol, [flow.exchange()]).must_reach_exactly(frozenset({backend.name}))

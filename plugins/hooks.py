@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plumbline's own pytest hooks: where others may watch, or disturb, a run."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from clusters.api import Cluster, Proxy
+    from plugins.options import Settings
+    from plugins.run import Run
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_plumbline_cluster(
+    settings: "Settings", worker: str, watched_pids: Sequence[int]
+) -> "AbstractContextManager[Cluster] | None":
+    """The cluster to judge on, not yet entered; the first plugin that knows one has the say."""
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_plumbline_proxy(settings: "Settings", cluster: "Cluster") -> "Proxy | None":
+    """The proxy to put on the cluster, not yet started."""
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_plumbline_await_ready(run: "Run") -> bool | None:
+    """Wait until the proxy works at all; the first plugin to return True has the say."""
+
+
+@pytest.hookspec
+def pytest_plumbline_settled(run: "Run") -> None:
+    """Called after each settle, before anything is probed."""

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what happened in a test to its outcome: the one place where pytest's reports get plumbline's words."""
+
+import platform
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from clusters.errors import PlumblineError, UsageError
+from clusters.lab.provider import Lab
+from plugins.failures import five_lines, save_artefacts
+from plugins.options import Settings
+from plugins.outcomes import FAILING, Outcome
+from plugins.record import Record
+from plugins.requirements import Requirement, axes_of, requirement_of
+from plugins.run import Run
+from plugins.selection import unfit, unsupported
+from plugins.session import RECORD, RUN, SETTINGS, reproduce
+from plugins.world import UnfitError
+
+# The first failures get their rules and connection tables saved; later ones mostly repeat them.
+MAX_WITH_ARTEFACTS = 10
+SAVED = pytest.StashKey[int]()
+
+
+class ShouldWarning(UserWarning):
+    """A SHOULD requirement was not met."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, before anything is arranged, what does not apply or cannot be judged here."""
+    requirement = requirement_of(item)
+    if requirement is None:
+        return
+    settings = item.config.stash[SETTINGS]
+    item.stash[RECORD] = new_record(item)
+    declared = frozenset(settings.features) if settings.proxy == "command" else None
+    reason = unsupported(requirement, declared, settings.release)
+    if reason:
+        item.stash[RECORD].outcome = Outcome.UNSUPPORTED
+        pytest.skip(f"unsupported: {reason}")
+    run = item.config.stash.get(RUN, None)
+    # Before anything is up, the lab's abilities stand for the cluster's: it is the only provider there is.
+    reason = unfit(requirement, settings.nodes, run.cluster.abilities if run else Lab.abilities)
+    if reason:
+        item.stash[RECORD].outcome = Outcome.UNFIT
+        pytest.skip(f"unfit: {reason}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        if RECORD in item.stash:
+            item.stash[RECORD].seconds = time.monotonic() - started
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    requirement = requirement_of(item)
+    if requirement is None:
+        return report
+    record = item.stash.setdefault(RECORD, new_record(item))
+    judge = Judge(item, requirement, record, report)
+    if call.excinfo is not None and isinstance(call.excinfo.value, UnfitError):
+        judge.unfit(str(call.excinfo.value))
+    elif call.excinfo is not None and not report.skipped:
+        judge.failed(call.excinfo)
+    elif report.when == "call" and report.passed:
+        judge.passed()
+    elif report.skipped:
+        record.reason = _skip_reason(report)
+        if record.outcome is Outcome.UNKNOWN:  # a test's own pytest.skip: whatever it says, nothing was judged
+            record.outcome = Outcome.UNFIT
+    # Attributes of a report travel to xdist's controller and into the reportlog with it.
+    vars(report)["plumbline_outcome"] = record.outcome.word
+    if report.when == "teardown":
+        # JUnit shows the properties of the last report.
+        report.user_properties += [("requirement", requirement.id), ("outcome", record.outcome.word)]
+        vars(report)["plumbline"] = record.as_dict()
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """An unknown in the test itself is an error, not a failure of the dataplane."""
+    if report.when == "call" and report.failed and getattr(report, "plumbline_outcome", None) == "unknown":
+        return "error", "E", "ERROR"
+    return None
+
+
+class Judge:
+    """Gives one phase's report its outcome and text."""
+
+    def __init__(
+        self, item: pytest.Item, requirement: Requirement, record: Record, report: pytest.TestReport
+    ) -> None:
+        self.item = item
+        self.requirement = requirement
+        self.record = record
+        self.report = report
+        self.settings: Settings = item.config.stash[SETTINGS]
+
+    def passed(self) -> None:
+        """A test that ran to its end passed, unless the dataplane had not settled or the failure was known."""
+        record = self.record
+        if not record.settled:
+            record.outcome = Outcome.UNKNOWN
+            self._fail(f"it passed, but proves nothing: {record.reason}")
+        elif self.requirement.level == "record":
+            record.outcome = Outcome.RECORDED
+        elif self._is_known():
+            record.outcome = Outcome.STALE_KNOWN_FAILURE
+            self._fail("it passes: take it out of the --known-failures file, or name the axes it fails for")
+        else:
+            record.outcome = Outcome.PASS
+
+    def failed(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """A judgement against the dataplane, or an error of our own."""
+        error = excinfo.value
+        if self.report.when == "teardown" and self.record.outcome in FAILING:
+            self._tell_fatal(error)  # the judgement stands, whatever happened afterwards
+        elif not isinstance(error, AssertionError | pytest.fail.Exception):
+            self._unknown(error)
+        elif self.report.when != "call":
+            self.record.outcome = Outcome.UNKNOWN
+            self.record.reason = str(error)
+        elif self.requirement.level == "record":
+            self.record.outcome = Outcome.RECORDED
+            self.record.reason = str(error)
+            self.report.outcome = "passed"
+        elif self.requirement.strength == "should":
+            self.record.outcome = Outcome.WARNED
+            self.record.reason = str(error)
+            self.report.outcome = "passed"
+            try:
+                self.item.warn(ShouldWarning(self._text(str(error))))
+            except ShouldWarning as warning:  # the user asked for warnings to be errors
+                self.report.outcome, self.report.longrepr = "failed", str(warning)
+        elif self._is_known():
+            self.record.outcome = Outcome.KNOWN_FAILURE
+            self.record.reason = str(error)
+            self.report.outcome = "skipped"
+            self.report.wasxfail = "known failure"
+        else:
+            self.record.outcome = Outcome.FAIL
+            self._save_artefacts()
+            self._fail(str(error))
+
+    def unfit(self, reason: str) -> None:
+        """The environment lacks something that only the test itself could find out."""
+        self.record.outcome = Outcome.UNFIT
+        self.record.reason = reason
+        self.report.outcome = "skipped"
+        path, line, _ = self.item.location
+        self.report.longrepr = (path, line or 0, f"unfit: {reason}")
+
+    def _is_known(self) -> bool:
+        return self.settings.is_known_to_fail(self.requirement.id, self.record.axes)
+
+    def _unknown(self, error: BaseException) -> None:
+        self.record.outcome = Outcome.UNKNOWN
+        self.record.reason = str(error)
+        self._tell_fatal(error)
+
+    def _tell_fatal(self, error: BaseException) -> None:
+        """The lab or the proxy is gone: nothing after this can be judged, so the session ends."""
+        if not isinstance(error, PlumblineError):
+            return
+        self.report.longrepr = str(error)
+        vars(self.report)["plumbline_fatal"] = [4 if isinstance(error, UsageError) else 3, str(error)]
+        self.item.session.shouldstop = "the cluster or its proxy failed; see above"
+        run = self.item.config.stash.get(RUN, None)
+        if run is not None:
+            run.broken = True
+
+    def _fail(self, what: str) -> None:
+        self.report.outcome = "failed"
+        self.record.reason = what if self.record.settled else self.record.reason
+        self.report.longrepr = self._text(what)
+
+    def _text(self, what: str) -> str:
+        record = self.record
+        note, record.reason = record.reason, record.reason if not record.settled else None
+        kernel = f"kernel {platform.release()}"
+        text = five_lines(
+            self.requirement,
+            record,
+            what,
+            reproduce(self.item.config, self.item.nodeid),
+            f"{self.settings.about()}; {kernel}",
+        )
+        record.reason = note
+        return text
+
+    def _save_artefacts(self) -> None:
+        run = self.item.config.stash.get(RUN, None)
+        saved = self.item.config.stash.get(SAVED, 0)
+        if run is None or saved >= MAX_WITH_ARTEFACTS:
+            return
+        self.item.config.stash[SAVED] = saved + 1
+        name = "-".join([self.requirement.id, *self.record.axes.values()])
+        with suppress(PlumblineError):
+            texts = _attachments(run, [seen["node"] for seen in self.record.observations])
+            self.record.artefacts = save_artefacts(Path(self.settings.report), name, texts)
+
+
+def _attachments(run: Run, nodes: list[str | None]) -> dict[str, str]:
+    """The rules and tables of the node the traffic entered at (from outside: of every node)."""
+    texts: dict[str, str] = {}
+    for node in sorted({node for node in nodes if node} or {node.name for node in run.cluster.nodes}):
+        shown = {**run.proxy.rules(node), **run.cluster.diagnostics(node), "proxy log": run.proxy.log_tail(node)}
+        texts |= {f"{node}.{title}": text for title, text in shown.items()}
+    return texts
+
+
+def new_record(item: pytest.Item) -> Record:
+    """An empty record for a test of a requirement."""
+    requirement = requirement_of(item)
+    assert requirement is not None
+    return Record(requirement.id, requirement.level, requirement.sentence, item.nodeid, axes_of(item))
+
+
+def _skip_reason(report: pytest.TestReport) -> str:
+    text = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The default system: the embedded lab, and on its nodes the proxy that the options name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from clusters.api import Cluster, Proxy
+from clusters.lab.control_plane import ControlPlane, Embedded, Real
+from clusters.lab.provider import Lab
+from clusters.proxies.command import CommandProxy
+from clusters.proxies.kube_proxy import KubeProxy, Mode
+from clusters.proxies.none import NoProxy
+from plugins.options import Settings
+from plugins.run import Run
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_plumbline_cluster(settings: Settings, worker: str, watched_pids: Sequence[int]) -> Lab:
+    return Lab(
+        nodes=settings.nodes,
+        pods_per_node=settings.pods_per_node,
+        log_directory=Path(settings.report) / "logs" / worker,
+        watched_pids=watched_pids,
+        control_plane=_control_plane(settings),
+    )
+
+
+def _control_plane(settings: Settings) -> ControlPlane:
+    if settings.control_plane == "embedded":
+        return Embedded()
+    return Real(Path(settings.etcd or "etcd"), Path(settings.kube_apiserver or "kube-apiserver"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_plumbline_proxy(settings: Settings, cluster: Cluster) -> Proxy:
+    if settings.proxy == "none":
+        return NoProxy()
+    assert isinstance(cluster, Lab), "only the lab's nodes take a proxy of ours"
+    if settings.proxy == "command":
+        return CommandProxy(
+            cluster,
+            command=settings.command,
+            settle=settings.settle or "converge",
+            features=frozenset(settings.features),
+            ready_deadline=settings.ready_deadline,
+        )
+    return KubeProxy(
+        cluster,
+        binary=Path(settings.binary or "kube-proxy"),
+        version=settings.version,
+        mode=cast(Mode, settings.mode),
+        sync=settings.sync,
+        ready_deadline=settings.ready_deadline,
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_plumbline_await_ready(run: Run) -> bool:
+    """Wait for the sentinel. Raises ProxyError, with the proxy's last log lines, when it never answers."""
+    if run.settings.proxy == "none":
+        return True
+    settled = run.settler.ready(run.settings.ready_deadline)
+    if not settled.done:
+        raise run.proxy.never_ready(sorted({place.partition(" ")[0] for place in settled.missing}))
+    return True

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command-line option, and what they come to: one frozen `Settings`, checked once and passed to workers.
+
+Bad input is a UsageError (exit status 4): one sentence that says what to type instead.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pytest
+import yaml
+
+from clusters.errors import UsageError
+from clusters.lab.topology import MAX_NODES, MAX_PODS_PER_NODE, MIN_PODS_PER_NODE
+from clusters.proxies.command import parse_command
+from plugins.requirements import release
+
+MODES = ("iptables", "nftables", "ipvs", "ebpf")
+PROXIES = ("kube-proxy", "ebpf", "kube-router", "command", "none")
+CLUSTERS = ("lab", "kind", "k3s", "kubeconfig")
+CONTROL_PLANES = ("embedded", "real")
+FAMILIES = {"dual": ("IPv4", "IPv6"), "ipv4": ("IPv4",), "ipv6": ("IPv6",)}
+# Options of the contract whose subject has not been built yet: option → (dest, the values that exist).
+BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "--proxy": ("proxy", (None, "kube-proxy", "command", "none")),
+    "--proxy-mode": ("proxy_mode", (None, "iptables", "nftables")),
+    "--cluster": ("cluster", (None, "lab")),
+    "--ipvs-scheduler": ("ipvs_scheduler", (None,)),
+    "--iptables-backend": ("iptables_backend", (None,)),
+    "--pod-network": ("pod_network", ("routed",)),
+    "--kernel": ("kernel", ("host",)),
+    "--keep-lab": ("keep_lab", (False,)),
+    "--lab-shell": ("lab_shell", (None,)),
+    "--baseline": ("baseline", (None,)),
+    "--services": ("services", (None,)),
+    "--endpoints-per-service": ("endpoints_per_service", (None,)),
+    "--duration": ("duration", (None,)),
+    "--budget": ("budget", (None,)),
+    "--examples": ("examples", (None,)),
+    "--allow-disruptive": ("allow_disruptive", (False,)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A run's settings, as plain data so that they can be sent to xdist workers."""
+
+    proxy: str
+    mode: str
+    binary: str | None = None
+    binary_origin: str | None = None
+    version: str = "unknown"
+    command: tuple[str, ...] = ()
+    ready_deadline: float = 60.0
+    sync: Literal["fast", "default"] = "fast"
+    settle: Literal["ordered", "converge"] | None = None
+    features: tuple[str, ...] = ()
+    known_failures: tuple[str, ...] = ()
+    nodes: int = 3
+    pods_per_node: int = 4
+    control_plane: Literal["embedded", "real"] = "embedded"
+    etcd: str | None = None
+    kube_apiserver: str | None = None
+    control_plane_version: str | None = None
+    families: tuple[str, ...] = ("IPv4", "IPv6")
+    release: tuple[int, int] | None = None
+    deadline_scale: float = 1.0
+    seed: int = 0
+    report: str = "report"
+    host: dict[str, Any] = field(default_factory=dict)
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        data = json.loads(text)
+        for name in ("command", "features", "known_failures", "families"):
+            data[name] = tuple(data[name])
+        if data["release"]:
+            data["release"] = tuple(data["release"])
+        return cls(**data)
+
+    def is_known_to_fail(self, requirement: str, axes: Mapping[str, str]) -> bool:
+        """Whether the user's file says that this test fails: its requirement, in the axes that an entry names."""
+        for entry in self.known_failures:
+            name, *wanted = entry.split()
+            named = dict(one.split("=") for one in wanted)
+            if name == requirement and named.items() <= axes.items():
+                return True
+        return False
+
+    def about(self) -> str:
+        """The proxy in words, for headers and failures."""
+        if self.proxy == "kube-proxy":
+            return f"kube-proxy {self.version}, mode {self.mode}"
+        return f"--proxy-command {' '.join(self.command)!r}" if self.proxy == "command" else f"--proxy={self.proxy}"
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register all options in one help group."""
+    add = parser.getgroup("plumbline", "plumbline: Kubernetes Service dataplanes").addoption
+    add(
+        "--proxy-mode",
+        metavar="iptables|ipvs|nftables|ebpf",
+        help="the proxy's mode (the first three: kube-proxy)",
+    )
+    add("--proxy", metavar="|".join(PROXIES), help="the system under test on each node")
+    add("--proxy-version", metavar="VERSION", help="Kubernetes release of the proxy, such as 1.37.1")
+    add(
+        "--proxy-binary",
+        metavar="PATH",
+        help="the proxy's binary (default: PLUMBLINE_KUBE_PROXY, cache, download, build)",
+    )
+    add("--proxy-command", metavar="COMMAND", help="any proxy; placeholders {kubeconfig} {node} {node_ip} {node_ip6} "
+        "{pod_cidrs} {service_cidrs} {state_dir}")  # fmt: skip
+    add("--proxy-ready", metavar="60s", default="60s", help="how long the proxy may take to work at all")
+    add(
+        "--proxy-sync",
+        choices=("fast", "default"),
+        default="fast",
+        help="minSyncPeriod 10ms, or the proxy's default",
+    )
+    add("--features", metavar="FILE", help="YAML: features, settle and scheduler that the proxy declares")
+    add("--known-failures", metavar="FILE", help="lines 'ID [AXIS=VALUE …]': what is known to fail")
+    add("--ipvs-scheduler", metavar="NAME", help="the IPVS scheduler")
+    add("--iptables-backend", metavar="nft|legacy", help="which iptables the proxy uses")
+    add("--cluster", metavar="|".join(CLUSTERS), help="where the dataplane runs (default: lab)")
+    add("--nodes", type=int, default=3, metavar="N", help="nodes of the lab (default 3)")
+    add("--pods-per-node", type=int, default=4, metavar="N", help="pods on each lab node (default 4)")
+    add("--pod-network", metavar="routed|bridge|vxlan", default="routed", help="how pods reach each other")
+    add(
+        "--control-plane",
+        metavar="embedded|real",
+        default="embedded",
+        help="the lab's API server, or etcd and kube-apiserver",
+    )
+    add("--kernel", metavar="host|uml[:PATH]", default="host", help="the kernel the lab runs on")
+    add("--family", choices=tuple(FAMILIES), default="dual", help="IP families to judge")
+    add("--level", choices=("core", "extended", "all"), default="all", help="requirement levels to judge")
+    add(
+        "--requirements",
+        action="store_true",
+        help="print id, level, since and sentence of each requirement, and stop",
+    )
+    add(
+        "--k8s-release",
+        metavar="1.37",
+        help="the release whose promises hold (default: the proxy's own version)",
+    )
+    add("--seed", type=int, default=0, help="seed of everything random")
+    add("--examples", type=int, metavar="N", help="examples per property test")
+    add("--deadline-scale", type=float, default=1.0, metavar="X", help="multiply every deadline")
+    add("--allow-disruptive", action="store_true", help="run tests that disturb a foreign cluster")
+    add("--keep-lab", action="store_true", help="leave the lab running at the end")
+    add("--lab-shell", metavar="NODE", help="open a shell on a lab node")
+    add("--report", metavar="DIR", default="report", help="where results are written (default: report)")
+    add("--baseline", metavar="FILE", help="an earlier report to compare with")
+    add("--services", metavar="N,…", help="scale: numbers of Services")
+    add("--endpoints-per-service", metavar="N", help="scale: endpoints of each Service")
+    add("--duration", metavar="TIME", help="scale: length of a measurement")
+    add("--budget", metavar="TIME", help="scale: time for the whole plan")
+
+
+def asked_for(options: argparse.Namespace) -> bool:
+    """Whether the command line names a system under test at all."""
+    names = ("proxy", "proxy_mode", "proxy_binary", "proxy_command", "proxy_version", "cluster")
+    return any(getattr(options, name) is not None for name in names)
+
+
+def parse(options: argparse.Namespace) -> Settings:
+    """Check the options against each other; nothing on the machine is looked at yet. Raises UsageError."""
+    _known_words(options)
+    proxy, mode = _proxy_and_mode(options)
+    declared = _features(options.features)
+    if not 0 < options.deadline_scale < math.inf:
+        raise UsageError(f"--deadline-scale must be a positive number, not {options.deadline_scale}")
+    sizes = (
+        ("nodes", options.nodes, 1, MAX_NODES),
+        ("pods-per-node", options.pods_per_node, MIN_PODS_PER_NODE, MAX_PODS_PER_NODE),
+    )
+    for option, value, least, most in sizes:
+        if not least <= value <= most:
+            raise UsageError(f"--{option} must be between {least} and {most}, not {value}")
+    return Settings(
+        proxy=proxy,
+        mode=mode,
+        command=tuple(parse_command(options.proxy_command)) if options.proxy_command is not None else (),
+        ready_deadline=seconds("--proxy-ready", options.proxy_ready) * options.deadline_scale,
+        sync=options.proxy_sync,
+        settle=declared.get("settle"),
+        features=tuple(declared.get("features", ())),
+        known_failures=_known_failures(options.known_failures),
+        nodes=options.nodes,
+        pods_per_node=options.pods_per_node,
+        control_plane=options.control_plane,
+        families=FAMILIES[options.family],
+        release=_release(options, proxy),
+        deadline_scale=options.deadline_scale,
+        seed=options.seed,
+        report=str(Path(options.report).absolute()),
+    )
+
+
+def _known_words(options: argparse.Namespace) -> None:
+    """Refuse unknown values first, then known ones whose subject does not exist yet."""
+    words = (
+        ("--proxy-mode", options.proxy_mode, MODES),
+        ("--proxy", options.proxy, PROXIES),
+        ("--cluster", options.cluster, CLUSTERS),
+        ("--control-plane", options.control_plane, CONTROL_PLANES),
+    )
+    for option, value, known in words:
+        if option == "--proxy-mode" and value == "userspace":
+            raise UsageError("--proxy-mode=userspace was removed in Kubernetes 1.26; use iptables, ipvs or nftables")
+        if value is not None and value not in known:
+            raise UsageError(f"{option}={value} is unknown; choose one of {', '.join(known)}")
+    for option, (dest, built) in BUILT.items():
+        value = getattr(options, dest)
+        if value not in built:
+            has = ", ".join(str(word) for word in built if word) or "nothing else than its default"
+            shown = option if value is True else f"{option}={value}"
+            raise UsageError(f"{shown} is not part of this version of plumbline yet; it has {has}")
+
+
+def _proxy_and_mode(options: argparse.Namespace) -> tuple[str, str]:
+    command, proxy, mode = options.proxy_command, options.proxy, options.proxy_mode
+    if command is not None and (mode or options.proxy_binary or proxy not in (None, "command")):
+        raise UsageError(
+            "--proxy-command says all about the proxy; leave out --proxy-mode, --proxy-binary and --proxy"
+        )
+    if proxy == "command" and command is None:
+        raise UsageError("--proxy=command needs --proxy-command='./my-proxy --kubeconfig={kubeconfig} --node={node}'")
+    if command is not None and (options.proxy_version or options.proxy_sync != "fast"):
+        raise UsageError("--proxy-version and --proxy-sync are kube-proxy's; leave them out with --proxy-command")
+    if command is not None:
+        return "command", "command"
+    if options.features is not None:
+        raise UsageError("--features declares what a --proxy-command can do; leave it out otherwise")
+    if proxy == "none":
+        if mode or options.proxy_binary or options.proxy_version:
+            raise UsageError(
+                "--proxy=none starts no proxy; leave out --proxy-mode, --proxy-binary and --proxy-version"
+            )
+        return "none", "none"
+    if mode is None:
+        raise UsageError("name the mode to judge: --proxy-mode=iptables or --proxy-mode=nftables")
+    if options.proxy_binary and options.proxy_version:
+        raise UsageError("--proxy-binary names a file and --proxy-version a release to find; give one of them")
+    return "kube-proxy", mode
+
+
+def _release(options: argparse.Namespace, proxy: str) -> tuple[int, int] | None:
+    if options.k8s_release is None:
+        if proxy == "command":
+            raise UsageError(
+                "--proxy-command needs --k8s-release=1.37 (or another): which release's promises shall hold?"
+            )
+        return None
+    try:
+        return release(options.k8s_release)
+    except ValueError:
+        raise UsageError(f"--k8s-release={options.k8s_release} is no Kubernetes release such as 1.37") from None
+
+
+def seconds(option: str, text: str) -> float:
+    """`90`, `90s`, `1.5m` or `500ms` in seconds. Raises UsageError."""
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+    unit = next((unit for unit in units if text.endswith(unit)), "")
+    try:
+        value = float(text.removesuffix(unit)) * units.get(unit, 1.0)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f"{option}={text} is no time; write for example 60s, 1.5m or 500ms")
+    return value
+
+
+def _features(file: str | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        data = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--features={file} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UsageError(f"--features={file} is not YAML") from None
+    if not isinstance(data, dict) or not set(data) <= {"features", "settle", "scheduler"}:
+        raise UsageError(f"--features={file} must be a mapping with the keys features, settle, scheduler")
+    if data.get("settle") not in (None, "ordered", "converge"):
+        raise UsageError(f"--features={file}: settle must be ordered or converge, not {data['settle']!r}")
+    data["features"] = names = data.get("features") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"--features={file}: features must be a list of names")
+    return data
+
+
+def _known_failures(file: str | None) -> tuple[str, ...]:
+    """Requirement ids, one a line, each with the axes it fails for (`id family=IPv6`), or none; `#` comments."""
+    if file is None:
+        return ()
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--known-failures={file} cannot be read: {error}") from None
+    entries = [" ".join(raw.partition("#")[0].split()) for raw in lines]
+    for entry in filter(None, entries):
+        if not all(axis.count("=") == 1 for axis in entry.split()[1:]):
+            raise UsageError(f"--known-failures={file}: {entry!r} is not an id followed by axes such as family=IPv6")
+    return tuple(filter(None, entries))

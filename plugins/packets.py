@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captured packets in words. The only module that imports scapy (GPL-2.0-only), and only when a test needs it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from clusters.agent.client import CapturedPacket
+
+ICMP_DESTINATION_UNREACHABLE, ICMPV6_DESTINATION_UNREACHABLE = 3, 1
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpError:
+    """An ICMP or ICMPv6 destination-unreachable on the wire, with the client port of the packet it quotes."""
+
+    type: int
+    code: int
+    sender: str
+    receiver: str
+    quoted_port: int
+
+
+def icmp_errors(packets: Iterable[CapturedPacket]) -> list[IcmpError]:
+    """All destination-unreachable messages that arrived at the vantage (RFC 792, RFC 4443), oldest first."""
+    from scapy.layers.inet import ICMP, IP, TCPerror, UDPerror
+    from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
+    from scapy.layers.l2 import Ether
+
+    errors = []
+    for packet in packets:
+        if packet.direction == "outgoing":
+            continue
+        frame = Ether(packet.data)
+        quoted = frame.getlayer(TCPerror) or frame.getlayer(UDPerror)
+        if quoted is None:
+            continue
+        for outer, layer, wanted in (
+            (IP, ICMP, ICMP_DESTINATION_UNREACHABLE),
+            (IPv6, ICMPv6DestUnreach, ICMPV6_DESTINATION_UNREACHABLE),
+        ):
+            if layer in frame and frame[layer].type == wanted:
+                network = frame[outer]
+                errors.append(IcmpError(wanted, frame[layer].code, network.src, network.dst, quoted.sport))
+    return errors

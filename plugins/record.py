@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is remembered of one test of a requirement: a line of `requirements.jsonl`, and the text of a failure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from clusters.observation import Observation
+from plugins.outcomes import Outcome
+
+# Observations kept whole in the record; the summary speaks of all of them.
+KEPT = 3
+
+
+@dataclass(slots=True)
+class Record:
+    """Filled while the test runs; `as_dict` is the contract of `report/requirements.jsonl`."""
+
+    id: str
+    level: str
+    sentence: str
+    test: str
+    axes: Mapping[str, str]
+    outcome: Outcome = Outcome.UNKNOWN
+    reason: str | None = None
+    expected: str | None = None
+    observed: str | None = None
+    observations: list[dict[str, Any]] = field(default_factory=list)
+    where: str | None = None
+    settle_s: float | None = None
+    settled: bool = True
+    oracle_asked: bool = False
+    deviation: str | None = None
+    artefacts: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def saw(self, observations: Sequence[Observation], expected: str, observed: str) -> None:
+        """Remember the latest probe: a failure speaks of the one it came from."""
+        self.expected = expected
+        self.observed = observed
+        self.observations = [seen.as_dict() for seen in observations[:KEPT]]
+        if observations:
+            first = observations[0]
+            place = {first.vantage: "host network", None: "outside"}.get(first.node, f"pod on {first.node}")
+            self.where = f"{first.vantage} ({place}) to {first.frontend}, {first.protocol}, {first.family}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "id": self.id,
+            "level": self.level,
+            "sentence": self.sentence,
+            "test": self.test,
+            "outcome": self.outcome.word,
+            "reason": self.reason,
+            "axes": dict(self.axes),
+            "expected": self.expected,
+            "observed": self.observed,
+            "observations": self.observations,
+            "where": self.where,
+            "settle_s": self.settle_s,
+            "settled": self.settled,
+            "oracle_asked": self.oracle_asked,
+            "deviation": self.deviation,
+            "artefacts": self.artefacts,
+            "seconds": round(self.seconds, 4),
+        }

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pytest process's run: its cluster, the proxy on it, and the world the requirements work with."""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import pluggy
+import pytest
+
+from clusters.api import Cluster, Proxy
+from clusters.errors import PlumblineError
+from clusters.observation import Family
+from plugins.options import Settings
+from plugins.settle import Deadlines, Settler
+from plugins.world import World
+
+
+@dataclass(slots=True)
+class Run:
+    """Use as a context manager; entering it brings everything up."""
+
+    settings: Settings
+    hook: pluggy.HookRelay
+    worker: str
+    watched_pids: Sequence[int] = ()
+    phases: dict[str, float] = field(default_factory=dict)
+    broken: bool = False
+    cluster: Cluster = field(init=False)
+    proxy: Proxy = field(init=False)
+    settler: Settler = field(init=False)
+    world: World = field(init=False)
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _ready_at: float = 0.0
+    _ended_at: float = 0.0
+
+    def __enter__(self) -> Self:
+        """Bring up lab and proxy. Raises UsageError, ProxyError or PlumblineError, leaving nothing behind."""
+        settings = self.settings
+        families: tuple[Family, ...] = tuple("IPv6" if name == "IPv6" else "IPv4" for name in settings.families)
+        deadlines = Deadlines.of(settings.sync, settings.deadline_scale)
+        try:
+            started = time.monotonic()
+            provider = self.hook.pytest_plumbline_cluster(
+                settings=settings, worker=self.worker, watched_pids=self.watched_pids
+            )
+            self.cluster = self._stack.enter_context(provider)
+            self.phases["cluster"] = time.monotonic() - started
+            self.proxy = self.hook.pytest_plumbline_proxy(settings=settings, cluster=self.cluster)
+            self.settler = Settler(self.cluster, self.proxy, deadlines, families)
+            self.world = World(
+                self.cluster,
+                self.settler,
+                families=families,
+                probe_timeout=deadlines.probe,
+                after_settling=lambda: self.hook.pytest_plumbline_settled(run=self),
+            )
+            self.settler.create_sentinel()
+            self._stack.callback(self._stop_proxy)
+            self.proxy.start()
+            self.hook.pytest_plumbline_await_ready(run=self)
+            self._ready_at = time.monotonic()
+            self.phases["proxy"] = self._ready_at - started - self.phases["cluster"]
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended_at = time.monotonic()
+        self._stack.close()
+
+    def _stop_proxy(self) -> None:
+        # A lab that is gone took its proxies with it.
+        with suppress(PlumblineError):
+            self.proxy.stop()
+
+    @property
+    def seconds_in_tests(self) -> float:
+        """From ready to the end, or to now."""
+        return (self._ended_at or time.monotonic()) - self._ready_at
+
+
+def watched_by(config: pytest.Config) -> list[int]:
+    """The xdist controller's PID, in a worker: it may die long before the worker notices."""
+    workerinput = getattr(config, "workerinput", None)
+    return [int(workerinput["plumbline_controller"])] if workerinput else []
+
+
+def controller_pid() -> int:
+    return os.getpid()

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run's beginning: options checked and binaries found once, in the controller, then passed to every worker."""
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusters import binaries, host
+from clusters.errors import UsageError
+from clusters.proxies.command import check_program
+from plugins import hooks
+from plugins.options import Settings, add_options, asked_for, parse
+from plugins.record import Record
+from plugins.requirements import release
+from plugins.run import Run, controller_pid
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFORMANCE = ROOT / "conformance"
+SETTINGS = pytest.StashKey[Settings]()
+RUN = pytest.StashKey[Run]()
+RECORD = pytest.StashKey[Record]()
+# Options with which pytest runs no test.
+SHOW_ONLY = (
+    *("requirements", "collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test"),
+    *("cacheshow", "setupplan"),
+)
+HOW_TO_START = (
+    "conformance tests need a system under test: type for example "
+    "'pytest --proxy-mode=iptables' (plumbline's own tests: 'pytest tests')"
+)
+REPRODUCING = (
+    "--proxy",
+    "--cluster",
+    "--nodes",
+    "--pods",
+    "--control-plane",
+    "--family",
+    "--k8s-release",
+    "--features",
+    "--seed",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hooks)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Check everything that can be checked before anything is started. Raises pytest.UsageError."""
+    config.addinivalue_line("markers", "plumbline_requirement(requirement): what a test judges")
+    config.addinivalue_line("markers", "scale: measures scale; runs only if -m names it")
+    config.addinivalue_line("markers", "load: puts load on a Service; runs only if -m names it")
+    workerinput = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        if "plumbline_settings" in workerinput:
+            config.stash[SETTINGS] = Settings.loads(workerinput["plumbline_settings"])
+        return
+    option = config.option
+    if any(getattr(option, name, False) for name in SHOW_ONLY):
+        return
+    if not asked_for(option):
+        if selects_conformance(config.args, config.invocation_params.dir):
+            raise pytest.UsageError(HOW_TO_START)
+        return
+    try:
+        config.stash[SETTINGS] = _complete(parse(option), config)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist: hand the checked settings to a worker."""
+    node.workerinput["plumbline_controller"] = controller_pid()
+    settings = node.config.stash.get(SETTINGS, None)
+    if settings is not None:
+        node.workerinput["plumbline_settings"] = settings.dumps()
+
+
+def selects_conformance(arguments: Sequence[str], start: Path) -> bool:
+    """Whether any of pytest's arguments is, contains, or lies in `conformance/`."""
+    for argument in arguments:
+        path = (start / argument.partition("::")[0]).resolve()
+        if path == CONFORMANCE or path in CONFORMANCE.parents or CONFORMANCE in path.parents:
+            return True
+    return False
+
+
+def selects_all_of_conformance(config: pytest.Config) -> bool:
+    """Whether nothing of `conformance/` was left out before collection could count it."""
+    option, start = config.option, config.invocation_params.dir
+    paths = [(start / argument).resolve() for argument in config.args]
+    whole = any(path == CONFORMANCE or path in CONFORMANCE.parents for path in paths)
+    return whole and not option.ignore and not option.ignore_glob
+
+
+def _complete(settings: Settings, config: pytest.Config) -> Settings:
+    """Add what only the machine knows: its abilities, and where the proxy's binary is."""
+    report = host.check(settings.mode)
+    settings = replace(settings, host=report.as_dict())
+    if settings.command:
+        check_program(settings.command)
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    say = terminal.write_line if terminal else print
+    if settings.proxy == "kube-proxy":
+        found = binaries.find(
+            "kube-proxy",
+            flag=Path(config.option.proxy_binary) if config.option.proxy_binary else None,
+            version=config.option.proxy_version,
+            say=say,
+        )
+        settings = replace(settings, binary=str(found.path), version=found.version, binary_origin=found.origin)
+        if settings.release is None:
+            settings = replace(settings, release=release(found.version))
+        _check_place(found.path)
+    if settings.control_plane == "real":
+        etcd, kube_apiserver = binaries.find("etcd", say=say), binaries.find("kube-apiserver", say=say)
+        _check_place(etcd.path)
+        _check_place(kube_apiserver.path)
+        settings = replace(
+            settings,
+            etcd=str(etcd.path),
+            kube_apiserver=str(kube_apiserver.path),
+            control_plane_version=f"kube-apiserver {kube_apiserver.version}, etcd {etcd.version}",
+        )
+    _make_report_directory(Path(settings.report))
+    return settings
+
+
+def _check_place(program: Path) -> None:
+    """Raise UsageError for a program that cannot be seen from inside a lab."""
+    if program.resolve().is_relative_to("/run"):
+        raise UsageError(f"{program} cannot be run: every lab node has a /run of its own; copy it elsewhere")
+
+
+def _make_report_directory(directory: Path) -> None:
+    """A directory with an empty record and nothing of an earlier run. Raises UsageError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        records = directory / "requirements.jsonl"
+        # What an earlier run left would read as this run's; without its record, it is not ours to delete.
+        for stale in (directory / "logs", directory / "artefacts") if records.exists() else ():
+            if stale.exists():
+                shutil.rmtree(stale)
+        records.write_text("", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--report={directory} cannot be written: {error.strerror or error}") from None
+
+
+def reproduce(config: pytest.Config, test: str) -> str:
+    """The command that runs one test again, against the same system."""
+    workerinput = getattr(config, "workerinput", None)
+    arguments = workerinput["mainargv"][1:] if workerinput else config.invocation_params.args
+    kept, take_next = [], False
+    for argument in map(str, arguments):
+        if take_next or argument.startswith(REPRODUCING):
+            kept.append(argument)
+            take_next = not take_next and "=" not in argument
+        else:
+            take_next = False
+    return shlex.join([".venv/bin/pytest", test, *kept])

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The world as a requirement sees it: the pool, vantages, Services to arrange, and the model to ask.
+
+One world lives as long as the cluster. Objects belong to a *scope*: an arranged batch or a single test, and are
+deleted with it.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from clusters.api import Backend, Cluster, Node, Vantage
+from clusters.kube import NODES, Object
+from clusters.observation import Family, Protocol
+from dataplane_ref.model import (
+    ClusterState,
+    Entry,
+    Flow,
+    FromNode,
+    FromOutside,
+    FromPod,
+    ProxyConfig,
+    Verdict,
+    verdict,
+)
+from plugins.flows import Everywhere, Prober
+from plugins.record import Record
+from plugins.requirements import PLACES
+from plugins.scouts import disallowed
+from plugins.services import Endpoint, Frontend, Mirror, Port, Service, as_endpoints, service_spec
+from plugins.settle import Settled, Settler
+
+PROTOCOLS: tuple[Protocol, ...] = ("TCP", "UDP")
+
+
+class UnfitError(Exception):
+    """This cluster cannot judge the requirement; the sentence says what it lacks."""
+
+
+class World:
+    """What `arrange` functions and tests work with. Not thread-safe."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settler: Settler,
+        *,
+        families: tuple[Family, ...],
+        probe_timeout: float,
+        after_settling: Callable[[], None],
+    ) -> None:
+        self.cluster = cluster
+        self.families = families
+        self.probe_timeout = probe_timeout
+        self.mirror = Mirror()
+        self.record = Record("", "", "", "", {})
+        self._settler = settler
+        self._after_settling = after_settling
+        self._names = itertools.count(1)
+        self._scope: list[Service] = []
+        self._node_objects: list[Object] = cluster.kube.list(NODES)
+        self._config = ProxyConfig(cluster_cidrs=cluster.cluster_cidrs)
+        self._state: tuple[int, ClusterState] | None = None
+
+    # Who there is.
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        return self.cluster.nodes
+
+    def backends(self, count: int) -> list[Backend]:
+        """`count` backends, spread over the nodes: the first of each, then the second, … Raises UnfitError."""
+        by_node = [node.backends for node in self.nodes]
+        spread = [backend for row in itertools.zip_longest(*by_node) for backend in row if backend]
+        if len(spread) < count:
+            raise UnfitError(f"needs {count} backends, and the cluster's pool has {len(spread)}")
+        return spread[:count]
+
+    def vantage(self, name: str) -> Prober:
+        """`pod@second`, `node@first` (the first node unless said), or `outside`. Raises UnfitError."""
+        kind, _, place = name.partition("@")
+        node = self.node_at(place or "first")
+        match kind:
+            case "pod":
+                return self.prober(node.client)
+            case "node":
+                return self.prober(node.vantage)
+            case "outside" if self.cluster.outside:
+                return self.prober(self.cluster.outside)
+        raise UnfitError(f"the cluster has no vantage {name!r}")
+
+    def everywhere(self, *kinds: str) -> Everywhere:
+        """All vantages of these kinds, on every node."""
+        places = PLACES[: len(self.nodes)]
+        names = [
+            name for kind in kinds for name in ([kind] if kind == "outside" else [f"{kind}@{p}" for p in places])
+        ]
+        return Everywhere(tuple(self.vantage(name) for name in names))
+
+    def node_at(self, place: str) -> Node:
+        """The `first`, `second` or `third` node. Raises UnfitError."""
+        number = PLACES.index(place)
+        if number >= len(self.nodes):
+            raise UnfitError(f"needs {number + 1} nodes, and the cluster has {len(self.nodes)}")
+        return self.nodes[number]
+
+    def prober(self, vantage: Vantage) -> Prober:
+        """Probe from any vantage, a backend's own for instance."""
+        return Prober(vantage, self.cluster, self.verdict, self.record, self.probe_timeout)
+
+    # What tests arrange.
+
+    def service(
+        self,
+        *,
+        endpoints: Iterable[Endpoint | Backend] = (),
+        port: int = 80,
+        target_port: int = 8080,
+        ports: Sequence[Port] | None = None,
+        kind: str = "ClusterIP",
+        labels: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> Service:
+        """Create a Service, on TCP and UDP and in every family unless said otherwise, and its EndpointSlices."""
+        if ports is None:
+            ports = [Port(port, target_port, protocol) for protocol in PROTOCOLS]
+        made = Service(
+            name=f"svc-{next(self._names)}",
+            kube=self.cluster.kube,
+            mirror=self.mirror,
+            ports=tuple(ports),
+            spec=service_spec(kind, ports, self.families, spec),
+            labels=labels or {},
+            families=self.families,
+            endpoints=as_endpoints(endpoints),
+        )
+        self._scope.append(made)
+        made.create()
+        return made
+
+    def settle(self) -> Settled:
+        """Wait until the dataplane has programmed everything written so far; the time goes into the record."""
+        settled = self._settler.settle(None, lambda: disallowed(self, self._settler.deadlines.scout))
+        self.mirror.deleted.clear()
+        self.record.settle_s = (self.record.settle_s or 0.0) + settled.seconds
+        self.note(settled, self._scope)
+        self._after_settling()
+        return settled
+
+    def note(self, settled: Settled, services: Iterable[Service]) -> None:
+        """Remember in the record if some of a test's own Services had not settled."""
+        if not settled.covers(service.name for service in services):
+            self.record.settled = False
+            self.record.reason = f"not settled after {settled.seconds:.1f} s: {', '.join(settled.missing[:3])}"
+
+    @contextmanager
+    def scope(self, services: list[Service]) -> Iterator[list[Service]]:
+        """Services made inside belong to the given list."""
+        before, self._scope = self._scope, services
+        try:
+            yield services
+        finally:
+            self._scope = before
+
+    # What may happen.
+
+    def state(self) -> ClusterState:
+        """The cluster as the model sees it, built anew only when an object changed."""
+        if self._state is None or self._state[0] != self.mirror.version:
+            state = ClusterState.from_objects(
+                nodes=self._node_objects,
+                services=list(self.mirror.services.values()),
+                endpoint_slices=list(self.mirror.slices.values()),
+                config=self._config,
+            )
+            self._state = (self.mirror.version, state)
+        return self._state[1]
+
+    def verdict(self, vantage: Vantage, frontend: Frontend, protocol: Protocol) -> Verdict:
+        """What the model allows a flow from a vantage to a frontend."""
+        return verdict(self.state(), Flow(entry_of(vantage), protocol, frontend.ip, frontend.port))
+
+
+def entry_of(vantage: Vantage) -> Entry:
+    """Where a vantage's traffic enters, in the model's words."""
+    addresses = tuple(vantage.addresses.values())
+    match vantage.kind, vantage.node:
+        case "pod", str(node):
+            return FromPod(node, addresses)
+        case "node", str(node):
+            return FromNode(node)
+        case _:
+            return FromOutside(addresses)

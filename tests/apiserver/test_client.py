@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process through the official Python client: typed API, watch.Watch and DynamicClient."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kubernetes import client, dynamic, watch
+from kubernetes.client.exceptions import ApiException
+
+from tests.apiserver.conftest import Server
+
+
+@pytest.fixture(scope="session")
+def connection(server: Server) -> Iterator[client.ApiClient]:
+    configuration = client.Configuration(host=f"http://127.0.0.1:{server.port}")
+    configuration.api_key["authorization"] = f"Bearer {server.token}"
+    configuration.api_key["BearerToken"] = f"Bearer {server.token}"
+    with client.ApiClient(configuration) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def core(connection: client.ApiClient) -> Any:
+    return client.CoreV1Api(connection)
+
+
+@pytest.fixture(scope="session")
+def discovery(connection: client.ApiClient) -> Any:
+    return client.DiscoveryV1Api(connection)
+
+
+def service(name: str, **spec: Any) -> Any:
+    ports = [client.V1ServicePort(port=80)]
+    return client.V1Service(
+        metadata=client.V1ObjectMeta(name=name), spec=client.V1ServiceSpec(**({"ports": ports} | spec))
+    )
+
+
+def test_the_life_of_a_service(core: Any, namespace: str) -> None:
+    created = core.create_namespaced_service(namespace, service("a", type="NodePort"))
+    assert created.spec.cluster_ip.startswith("10.96.")
+    assert 30000 <= created.spec.ports[0].node_port <= 32767
+    created.spec.session_affinity = "ClientIP"
+    replaced = core.replace_namespaced_service("a", namespace, created)
+    assert replaced.spec.session_affinity_config.client_ip.timeout_seconds == 10800
+    patch = {"metadata": {"labels": {"x": "y"}}, "spec": {"ports": [{"port": 80, "name": "web"}]}}
+    patched = core.patch_namespaced_service("a", namespace, patch)
+    assert (patched.metadata.labels, patched.spec.ports[0].name) == ({"x": "y"}, "web")
+    assert core.read_namespaced_service("a", namespace).metadata.uid == created.metadata.uid
+    assert [s.metadata.name for s in core.list_namespaced_service(namespace).items] == ["a"]
+    assert core.delete_namespaced_service("a", namespace).metadata.name == "a"
+    with pytest.raises(ApiException) as error:
+        core.read_namespaced_service("a", namespace)
+    assert (error.value.status, error.value.reason) == (404, "Not Found")
+
+
+def test_a_load_balancer_status_set_by_hand(core: Any, namespace: str) -> None:
+    core.create_namespaced_service(namespace, service("a", type="LoadBalancer"))
+    body = {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}
+    patched = core.patch_namespaced_service_status("a", namespace, body)
+    assert patched.status.load_balancer.ingress[0].ip_mode == "VIP"
+
+
+def test_the_life_of_an_endpoint_slice(discovery: Any, namespace: str) -> None:
+    endpoint = client.V1Endpoint(
+        addresses=["10.1.0.1"], conditions=client.V1EndpointConditions(ready=True), node_name="node-a"
+    )
+    obj = client.V1EndpointSlice(
+        metadata=client.V1ObjectMeta(name="a", labels={"kubernetes.io/service-name": "a"}),
+        address_type="IPv4",
+        endpoints=[endpoint],
+        ports=[client.DiscoveryV1EndpointPort(port=8080)],
+    )
+    created = discovery.create_namespaced_endpoint_slice(namespace, obj)
+    assert (created.ports[0].name, created.ports[0].protocol) == ("", "TCP")
+    created.endpoints[0].conditions.ready = False
+    assert discovery.replace_namespaced_endpoint_slice("a", namespace, created).metadata.generation == 2
+    selected = discovery.list_endpoint_slice_for_all_namespaces(
+        label_selector="kubernetes.io/service-name=a", field_selector=f"metadata.namespace={namespace}"
+    )
+    assert [one.metadata.name for one in selected.items] == ["a"]
+    assert discovery.delete_namespaced_endpoint_slice("a", namespace)["status"] == "Success"
+
+
+def test_nodes_and_namespaces(core: Any, namespace: str) -> None:
+    name = f"node-{namespace}"
+    node = client.V1Node(metadata=client.V1ObjectMeta(name=name), spec=client.V1NodeSpec(pod_cidr="10.1.0.0/24"))
+    assert core.create_node(node).spec.pod_cidrs == ["10.1.0.0/24"]
+    address = {"type": "InternalIP", "address": "192.0.2.9"}
+    assert (
+        core.patch_node_status(name, {"status": {"addresses": [address]}}).status.addresses[0].address == "192.0.2.9"
+    )
+    assert core.delete_node(name)["status"] == "Success"
+    core.create_namespaced_service(namespace, service("a"))
+    core.delete_namespace(namespace)
+    assert core.list_namespaced_service(namespace).items == []
+
+
+def test_errors_reach_the_client(core: Any, namespace: str) -> None:
+    with pytest.raises(ApiException) as error:
+        core.create_namespaced_service(namespace, service("a", ports=[client.V1ServicePort(port=70000)]))
+    assert error.value.status == 422
+    core.create_namespaced_service(namespace, service("a"))
+    with pytest.raises(ApiException) as error:
+        core.create_namespaced_service(namespace, service("a"))
+    assert error.value.status == 409
+
+
+def test_pages(core: Any, namespace: str) -> None:
+    for i in range(5):
+        core.create_namespaced_service(namespace, service(f"s{i}"))
+    first = core.list_namespaced_service(namespace, limit=3)
+    second = core.list_namespaced_service(namespace, limit=3, _continue=first.metadata._continue)
+    assert [s.metadata.name for s in first.items + second.items] == [f"s{i}" for i in range(5)]
+    assert not second.metadata._continue
+
+
+def test_a_watch_sees_what_other_clients_do(core: Any, namespace: str) -> None:
+    seen = []
+    watching = watch.Watch()  # type: ignore[no-untyped-call]
+    core.create_namespaced_service(namespace, service("a"))
+    for event in watching.stream(core.list_namespaced_service, namespace, timeout_seconds=30):  # type: ignore[no-untyped-call]
+        seen.append((event["type"], event["object"].metadata.name))
+        if len(seen) == 1:
+            core.create_namespaced_service(namespace, service("b"))
+        elif len(seen) == 2:
+            core.delete_namespaced_service("a", namespace)
+        else:
+            watching.stop()  # type: ignore[no-untyped-call]
+    assert seen == [("ADDED", "a"), ("ADDED", "b"), ("DELETED", "a")]
+
+
+def test_the_dynamic_client_finds_builtin_and_custom_resources(
+    connection: client.ApiClient, server: Server, namespace: str
+) -> None:
+    group = f"dyn-{namespace}.example.com"
+    definition = {
+        "metadata": {"name": f"gadgets.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"plural": "gadgets", "kind": "Gadget"},
+            "versions": [{"name": "v1", "served": True, "storage": True}],
+        },
+    }
+    assert server.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0] == 201
+    found = dynamic.DynamicClient(connection)  # type: ignore[no-untyped-call]
+    services = found.resources.get(api_version="v1", kind="Service")
+    created = services.create(
+        body={"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}}, namespace=namespace
+    )
+    assert created.spec.clusterIP
+    gadgets = found.resources.get(api_version=f"{group}/v1", kind="Gadget")
+    gadgets.create(body={"kind": "Gadget", "metadata": {"name": "g"}, "spec": {"size": 1}}, namespace=namespace)
+    patched = gadgets.patch(
+        name="g", namespace=namespace, body={"spec": {"size": 2}}, content_type="application/merge-patch+json"
+    )
+    assert patched.spec.size == 2
+    assert [g.metadata.name for g in gadgets.get(namespace=namespace).items] == ["g"]
+    assert gadgets.delete(name="g", namespace=namespace).status == "Success"

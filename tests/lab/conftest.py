@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labs for the tests of the lab: real namespaces and a real kube-proxy, so root is needed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clusters import binaries
+from clusters.binaries import Binary
+from clusters.lab.provider import Lab
+
+
+@pytest.fixture(autouse=True)
+def _root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("unfit: the lab's own tests need root")
+
+
+@pytest.fixture(scope="session")
+def kube_proxy() -> Binary:
+    """The real kube-proxy, found as users' runs find it."""
+    return binaries.find("kube-proxy")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A lab of two nodes without a proxy."""
+    with Lab(nodes=2, pods_per_node=4, log_directory=tmp_path / "logs") as lab:
+        yield lab

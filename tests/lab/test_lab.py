@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab itself: who reaches whom, what is never touched, and what it says about bad input."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from clusters.agent.client import ProbeRequest
+from clusters.api import Backend, Vantage
+from clusters.errors import PlumblineError
+from clusters.kube import NODES
+from clusters.lab.provider import Lab
+from clusters.lab.topology import HostPlan, LabPlan, PodPlan
+from clusters.observation import Address, Family, FlowOutcome, Protocol
+
+# What a proxy in a lab could change for the whole machine.
+GLOBAL_SYSCTLS = ("netfilter/nf_conntrack_max", "ipv4/ip_forward", "ipv4/conf/all/route_localnet")
+FAMILIES: tuple[Family, ...] = ("IPv4", "IPv6")
+PROTOCOLS: tuple[Protocol, ...] = ("TCP", "UDP")
+
+
+def request(vantage: Vantage, protocol: Protocol, ip: str, port: int) -> ProbeRequest:
+    return ProbeRequest(vantage.name, vantage.place, vantage.node, "direct", protocol, Address(ip, port))
+
+
+def everyone(lab: Lab) -> list[Vantage]:
+    vantages = [lab.outside]
+    for node in lab.nodes:
+        vantages += [node.vantage, node.client, node.scout.vantage, *(backend.vantage for backend in node.backends)]
+    return vantages
+
+
+def every_backend(lab: Lab) -> list[Backend]:
+    return [backend for node in lab.nodes for backend in (*node.backends, node.scout, node.host_backend)]
+
+
+def test_everyone_reaches_every_backend_with_its_own_address(lab: Lab) -> None:
+    requests = [
+        (backend, vantage, family, request(vantage, protocol, backend.addresses[family], port))
+        for vantage in everyone(lab)
+        for backend in every_backend(lab)
+        for port in backend.ports
+        for protocol in PROTOCOLS
+        for family in FAMILIES
+    ]
+    seen = lab.probe([one for *_, one in requests])
+    for (backend, vantage, family, _), observation in zip(requests, seen, strict=True):
+        assert observation.outcome is FlowOutcome.REPLY, observation
+        assert observation.backend == backend.name
+        assert observation.client_seen is not None
+        own = backend.vantage == vantage
+        assert own or observation.client_seen.ip == vantage.addresses[family], observation
+
+
+def test_an_unprogrammed_cluster_ip_is_unreachable_at_once(lab: Lab) -> None:
+    client = lab.nodes[0].client
+    targets = [("10.96.0.99", "IPv4"), ("fd00:10:96::99", "IPv6")]
+    requests = [request(client, protocol, ip, 80) for ip, _ in targets for protocol in PROTOCOLS] * 20
+    for observation in lab.probe(requests, timeout=1.0):
+        assert observation.outcome is FlowOutcome.UNREACHABLE, observation
+
+
+def test_neighbours_are_permanent_and_nothing_is_announced(lab: Lab) -> None:
+    for name in ("node-a", "node-b.pod-2", "router", "client-ext"):
+        neighbours = json.loads(lab.supervisor.run(["ip", "-j", "neighbour"], netns=name).out)
+        assert neighbours
+        assert {tuple(entry["state"]) for entry in neighbours} == {("PERMANENT",)}
+    with lab.capture(lab.nodes[0].vantage) as capture:
+        lab.probe([request(lab.nodes[0].client, "TCP", lab.nodes[1].host_backend.addresses["IPv4"], 8080)])
+    ethertypes = {packet.data[12:14].hex() for packet in capture.packets}
+    assert ethertypes == {"0800"}
+
+
+def test_each_node_has_its_own_run_directory(lab: Lab) -> None:
+    lab.supervisor.run(["touch", "/run/xtables.lock"], node="node-a")
+    assert "xtables.lock" in lab.supervisor.run(["ls", "/run"], node="node-a").out
+    assert "xtables.lock" not in lab.supervisor.run(["ls", "/run"], node="node-b").out
+
+
+def test_the_host_is_left_alone(tmp_path: Path) -> None:
+    before = host_state()
+    with Lab(nodes=2, pods_per_node=3, log_directory=tmp_path) as lab:
+        assert host_state() == before
+        assert Path("/proc/self/ns/net").readlink() != Path(f"/proc/{lab.supervisor.pid}/ns/net").readlink()
+    assert host_state() == before
+
+
+def host_state() -> list[str]:
+    """Interfaces, routes, rules, mounts and sysctls of this process's own namespaces."""
+    commands = (["ip", "-o", "link"], ["ip", "route", "show", "table", "all"], ["nft", "list", "ruleset"])
+    outputs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in commands]
+    files = ["/proc/self/mountinfo", *(f"/proc/sys/net/{name}" for name in GLOBAL_SYSCTLS)]
+    return [*outputs, *(Path(file).read_text(encoding="utf-8") for file in files)]
+
+
+def test_the_api_server_wants_a_token(lab: Lab) -> None:
+    assert [node["metadata"]["name"] for node in lab.kube.list(NODES)] == ["node-a", "node-b"]
+    lab.kube._headers["Authorization"] = "Bearer wrong"
+    with pytest.raises(Exception, match="401 Unauthorized"):
+        lab.kube.list(NODES)
+
+
+def test_a_command_that_fails_and_one_that_is_missing(lab: Lab) -> None:
+    done = lab.supervisor.run(["sh", "-c", "echo out; echo err >&2; exit 7"], node="node-a", text="unused")
+    assert (done.status, done.out, done.err) == (7, "out\n", "err\n")
+    with pytest.raises(PlumblineError, match="No such file or directory: 'no-such-program'"):
+        lab.supervisor.run(["no-such-program"], node="node-a")
+
+
+def test_standard_input_reaches_the_command(lab: Lab) -> None:
+    assert lab.supervisor.run(["cat"], netns="router", text="hello\n" * 10_000).out == "hello\n" * 10_000
+
+
+def test_a_part_that_does_not_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = children()
+    monkeypatch.setattr("clusters.lab.provider.ROUTER_RULES", "nonsense {services4} {services6}")
+    with pytest.raises(PlumblineError, match="the lab's router could not be set up"), Lab(log_directory=tmp_path):
+        pass
+    assert children() == before
+
+
+def children() -> set[str]:
+    """Processes whose parent is this one."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+    return set(listed.split())
+
+
+@pytest.mark.parametrize(("nodes", "pods"), [(0, 4), (251, 4), (3, 2), (3, 201)])
+def test_a_plan_of_impossible_size_is_refused(nodes: int, pods: int) -> None:
+    with pytest.raises(ValueError, match="a lab "):
+        LabPlan.of(nodes, pods)
+
+
+def test_a_plan_survives_json_and_names_nobody_twice() -> None:
+    plan = LabPlan.of(250, 200)
+    assert LabPlan.from_json(json.loads(json.dumps(plan.as_json()))) == plan
+    pods = [pod for node in plan.nodes for pod in node.pods]
+    hosts = plan.hosts()
+    everyone: list[PodPlan | HostPlan] = [*pods, *hosts]
+    for values in (
+        [one.name for one in everyone],
+        [one.ipv4 for one in everyone],
+        [one.ipv6 for one in everyone],
+        [*(one.mac for one in everyone), *(pod.node_mac for pod in pods)],
+    ):
+        assert len(values) == len(set(values))

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pytest plugin that puts the fake in the lab's place: `pytest -p tests.plugin.fake [--lie=NAME] …`.
+
+The machine is a fake too (`clusters.host.check` finds all it needs), so neither root nor any program is needed.
+Everything else is the real thing: options, collection, fixtures, settling, judging, reports, exit status.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from clusters import host
+from clusters.api import Cluster
+from clusters.host import HostReport
+from plugins.options import Settings
+from tests.plugin.fake_cluster import FakeCluster
+from tests.plugin.fake_proxy import FakeProxy
+from tests.plugin.lies import LIES
+
+MACHINE = HostReport("6.1.0-fake", "x86_64", "Fake Linux 1", {"iptables": "1.8.9", "nft": "1.0.6"}, "nf_tables")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--lie", action="append", default=[], choices=tuple(LIES), help="break the fake dataplane")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(host, "check", lambda _mode: MACHINE)
+    config.add_cleanup(patch.undo)
+    config.pluginmanager.register(Fake(frozenset(config.getoption("--lie"))))
+
+
+class Fake:
+    """The cluster and the proxy that plumbline's hooks ask for."""
+
+    def __init__(self, lies: frozenset[str]) -> None:
+        self._lies = lies
+
+    def pytest_plumbline_cluster(self, settings: Settings, worker: str) -> FakeCluster:
+        return FakeCluster(
+            settings.nodes,
+            settings.pods_per_node,
+            lies=self._lies,
+            seed=settings.seed,
+            directory=Path(settings.report) / "logs" / worker,
+        )
+
+    def pytest_plumbline_proxy(self, settings: Settings, cluster: Cluster) -> FakeProxy:
+        assert isinstance(cluster, FakeCluster)
+        return FakeProxy(cluster, settings.settle or "ordered")

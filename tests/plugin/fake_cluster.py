@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster without a packet: the lab's plan, an in-process API, and a dataplane that answers from the model.
+
+It is true unless it is told to lie (`lies.py`). Time does not pass in it: what is silent is a timeout at once.
+"""
+
+import itertools
+import json
+import os
+import random
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from clusters.agent.client import ProbeRequest
+from clusters.api import Backend, Node, Vantage, VantageKind
+from clusters.apiserver.bootstrap import ClusterConfig, new_cluster
+from clusters.apiserver.kinds import Resource
+from clusters.apiserver.store import Change
+from clusters.kube import NODES, Object
+from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
+from clusters.observation import Address, FlowOutcome, Icmp, Observation, Protocol
+from dataplane_ref.model import ClusterState, Endpoint, Flow, ProxyConfig, SourceRule, Verdict, verdict
+from plugins.world import entry_of
+from tests.plugin.fake_flows import FakeCapture, FakeHeld, FakePaced
+from tests.plugin.fake_kube import FakeKube
+from tests.plugin.lies import LIES, Key, Objects, key_of
+
+POOL_PORTS = (8080, 8081, 8082)
+# The first settle is the first batch's, the second the first transition's; each has two generations.
+IN_A_TRANSITION = 4
+# Where what no proxy translated ends: the lab's router says so (ICMP net unreachable, ICMPv6 no route).
+UNROUTED = {"IPv4": (3, 0), "IPv6": (1, 0)}
+
+
+@dataclass(slots=True)
+class Facts:
+    """What tests want to know afterwards; written beside the logs when the cluster goes down."""
+
+    generations: int = 0
+    flows: int = 0
+    left: list[str] | None = None
+    created: int = 0
+
+
+class FakeCluster:
+    """Implements `clusters.api.Cluster`; use as a context manager."""
+
+    name = "fake"
+    cluster_cidrs = (str(PODS4), str(PODS6))
+    service_cidrs = (SERVICES4, SERVICES6)
+    abilities = frozenset({"external-client", "raw-packets", "host-rules", "proxy-restart"})
+
+    def __init__(self, nodes: int, pods_per_node: int, *, lies: frozenset[str], seed: int, directory: Path) -> None:
+        plan = LabPlan.of(nodes, pods_per_node)
+        self.api = new_cluster(ClusterConfig((SERVICES4, SERVICES6)))
+        self.kube: FakeKube = FakeKube(self.api)
+        self.nodes: Sequence[Node] = [_node(node) for node in plan.nodes]
+        self.router = plan.router
+        self.outside: Vantage | None = _vantage(plan.client, "outside", None)
+        self.lies = lies
+        self.facts = Facts()
+        self.captures: list[FakeCapture] = []
+        self._directory = directory
+        self._random = random.Random(seed)
+        self._ports = itertools.cycle(range(32768, 61000))
+        self._backends = {ip: one for node in self.nodes for one in _pool(node) for ip in one.addresses.values()}
+        self._vantages = {one.vantage.name: one.vantage for one in self._backends.values()}
+        self._vantages |= {node.client.name: node.client for node in self.nodes}
+        self._vantages[self.outside.name] = self.outside
+        self._resources = {
+            plural: self._resource(group, plural)
+            for group, plural in (("", "nodes"), ("", "services"), ("discovery.k8s.io", "endpointslices"))
+        }
+        self._deleted: dict[tuple[str, Key], Object] = {}
+        self._ever: dict[Key, list[Object]] = {}
+        self._true: tuple[int, ClusterState] | None = None
+        self._believed: tuple[int, ClusterState] | None = None
+        self._frozen: ClusterState | None = None
+        self._verdicts: dict[tuple[int, str, Protocol, Address], Verdict] = {}
+
+    def __enter__(self) -> Self:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self.api.store.listen(self._changed)
+        for node in self.nodes:
+            addresses = [{"type": "InternalIP", "address": ip} for ip in node.addresses.values()]
+            self.kube.create(
+                NODES,
+                {
+                    "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name}},
+                    "spec": {"podCIDR": node.pod_cidrs[0], "podCIDRs": list(node.pod_cidrs)},
+                    "status": {"addresses": addresses, "conditions": [{"type": "Ready", "status": "True"}]},
+                },
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        objects = [*self._list("services"), *self._list("endpointslices")]
+        self.facts.left = sorted(name for namespace, name in map(key_of, objects) if namespace == "default")
+        (self._directory / "fake.json").write_text(json.dumps(asdict(self.facts)), encoding="utf-8")
+
+    # What a cluster offers.
+
+    def probe(
+        self,
+        requests: Sequence[ProbeRequest],
+        *,
+        timeout: float = 2.0,  # noqa: ARG002 - silence takes no time here
+        concurrency: int = 64,  # noqa: ARG002
+    ) -> list[Observation]:
+        return [self.observe(request, request.sport or next(self._ports)) for request in requests]
+
+    def hold(self, request: ProbeRequest) -> FakeHeld:
+        return FakeHeld(self, request, request.sport or next(self._ports))
+
+    def paced(self, request: ProbeRequest, interval: float) -> FakePaced:
+        return FakePaced(self, request, request.sport or next(self._ports), interval)
+
+    def capture(self, vantage: Vantage, interface: str | None = None) -> FakeCapture:
+        return FakeCapture(self.captures, vantage, interface or "eth0")
+
+    def received(self) -> Mapping[tuple[str, Protocol, int], int]:
+        return {}
+
+    def diagnostics(self, node: str) -> Mapping[str, str]:
+        return {"conntrack -L": f"the connections of {node}"}
+
+    # What the proxy does to it.
+
+    def freeze(self) -> None:
+        """From now on, what is there now is what frozen dataplanes, and frozen sentinels, go by."""
+        self._frozen = self._state(Objects(self._list("services"), self._list("endpointslices")))
+
+    def observe(self, request: ProbeRequest, sport: int, stuck_to: Address | None = None) -> Observation:
+        """One flow: what the model allows, chosen at random, or what a lie makes of it."""
+        self.facts.flows += 1
+        sentinel = request.frontend == "sentinel"
+        if not sentinel:
+            self._disturb()
+        vantage = self._vantages[request.vantage]
+        src = Address(vantage.addresses[request.family], sport)
+        judged = self._verdict(self._state_for(sentinel=sentinel), vantage, request)
+        endpoints = sorted(judged.answers)
+        for lie in () if sentinel else self.lies:
+            endpoints = list(LIES[lie].choose(endpoints))
+        stuck = stuck_to and Endpoint(stuck_to.ip, stuck_to.port)
+        if stuck and ("stale-flows" in self.lies or stuck in endpoints):
+            seen = self._answered(request, src, stuck, judged.answers.get(stuck))
+        elif endpoints:
+            chosen = self._random.choice(endpoints)
+            seen = self._answered(request, src, chosen, judged.answers[chosen])
+        else:
+            seen = self._unanswered(request, src, judged, vantage)
+        if sentinel:
+            return self._flow(request, src, FlowOutcome.TIMEOUT) if "never-ready" in self.lies else seen
+        for lie in self.lies:
+            seen = LIES[lie].tell(seen)
+        for capture in self.captures:
+            capture.notice(seen)
+        return seen
+
+    def _disturb(self) -> None:
+        """The lies that are about this process rather than about flows."""
+        if self.facts.generations < IN_A_TRANSITION:
+            return
+        if "crashes" in self.lies and not (once := self._directory.parent / "crashed").exists():
+            once.touch()
+            os._exit(99)
+        if "stalls" in self.lies:
+            with (self._directory.parents[1] / "stalled").open("wb"):
+                signal.pause()
+
+    def _answered(
+        self, request: ProbeRequest, src: Address, endpoint: Endpoint, rule: SourceRule | None
+    ) -> Observation:
+        backend = self._backends.get(endpoint.address)
+        if backend is None or endpoint.port not in backend.ports:
+            return self._flow(request, src, FlowOutcome.TIMEOUT)
+        client = src
+        if rule and rule.allowed and src.ip not in rule.allowed:
+            client = Address(self._random.choice(sorted(rule.allowed)), self._random.randint(1024, 65535))
+        return self._flow(
+            request,
+            src,
+            FlowOutcome.REPLY,
+            backend=backend.name,
+            served_at=Address(endpoint.address, endpoint.port),
+            client_seen=client,
+            reply_src=request.dst,
+            t_first_byte=0.0004,
+            t_connect=0.0002 if request.protocol == "TCP" else None,
+        )
+
+    def _unanswered(self, request: ProbeRequest, src: Address, judged: Verdict, vantage: Vantage) -> Observation:
+        """Refused by the node that decides, unknown to the router, a closed port of a node, or silence."""
+        outcomes, expected = judged.outcomes, judged.must_refuse_with
+        owner = next((node for node in self.nodes if request.dst.ip in node.addresses.values()), None)
+        if expected and "refused" in outcomes:
+            at = owner or next((node for node in self.nodes if node.name == vantage.node), self.nodes[0])
+            icmp = Icmp(expected.type, expected.code, at.addresses[request.family])
+            return self._flow(request, src, FlowOutcome.REFUSED, errno="ECONNREFUSED", icmp=icmp)
+        if owner and "refused" in outcomes:
+            code = {"IPv4": (3, 3), "IPv6": (1, 4)}[request.family]
+            closed = Icmp(*code, request.dst.ip) if request.protocol == "UDP" else None
+            return self._flow(request, src, FlowOutcome.REFUSED, errno="ECONNREFUSED", icmp=closed)
+        if "unreachable" in outcomes:
+            router = self.router.ipv6 if request.family == "IPv6" else self.router.ipv4
+            icmp = Icmp(*UNROUTED[request.family], router)
+            return self._flow(request, src, FlowOutcome.UNREACHABLE, errno="ENETUNREACH", icmp=icmp)
+        return self._flow(request, src, FlowOutcome.TIMEOUT)
+
+    def _flow(self, request: ProbeRequest, src: Address, outcome: FlowOutcome, **more: Any) -> Observation:
+        return Observation(
+            vantage=request.vantage,
+            node=request.node,
+            frontend=request.frontend,
+            protocol=request.protocol,
+            family=request.family,
+            src=src,
+            dst=request.dst,
+            outcome=outcome,
+            **more,
+        )
+
+    # What it goes by.
+
+    def _state_for(self, *, sentinel: bool) -> ClusterState:
+        if self._frozen and ("frozen" in self.lies or (sentinel and "never-settles" in self.lies)):
+            return self._frozen
+        revision = self.api.store.revision
+        known = self._true if sentinel else self._believed
+        if known is None or known[0] != revision:
+            objects = self._objects()
+            for lie in () if sentinel else self.lies:
+                objects = LIES[lie].believe(objects)
+            known = (revision, self._state(objects))
+            self._verdicts.clear()
+            if sentinel:
+                self._true = known
+            else:
+                self._believed = known
+        return known[1]
+
+    def _objects(self) -> Objects:
+        deleted = {
+            plural: [one for (kind, _), one in self._deleted.items() if kind == plural]
+            for plural in ("services", "endpointslices")
+        }
+        return Objects(
+            self._list("services"),
+            self._list("endpointslices"),
+            deleted["services"],
+            deleted["endpointslices"],
+            self._ever,
+        )
+
+    def _state(self, objects: Objects) -> ClusterState:
+        config = ProxyConfig(cluster_cidrs=self.cluster_cidrs)
+        return ClusterState.from_objects(self._list("nodes"), objects.services, objects.slices, config)
+
+    def _verdict(self, state: ClusterState, vantage: Vantage, request: ProbeRequest) -> Verdict:
+        key = (id(state), vantage.name, request.protocol, request.dst)
+        found = self._verdicts.get(key)
+        if found is None:
+            flow = Flow(entry_of(vantage), request.protocol, request.dst.ip, request.dst.port)
+            found = self._verdicts[key] = verdict(state, flow)
+        return found
+
+    def _changed(self, resource: Resource, change: Change) -> None:
+        """The store's every change: count the sentinel's generations, remember what is gone."""
+        if resource.plural not in ("services", "endpointslices"):
+            return
+        now = change.new or change.old
+        assert now is not None
+        obj = now.load()
+        key = key_of(obj)
+        if key == ("plumbline", "sentinel") and change.old is not None:
+            self.facts.generations += 1
+        if change.new is None:
+            self._deleted[resource.plural, key] = obj
+        else:
+            self._deleted.pop((resource.plural, key), None)
+        self.facts.created += change.old is None and resource.plural == "services"
+        ever = self._ever.setdefault(key, [])
+        ever += [one for one in obj.get("endpoints") or () if one not in ever]
+
+    def _list(self, plural: str) -> list[Object]:
+        return self.kube.objects(self._resources[plural])
+
+    def _resource(self, group: str, plural: str) -> Resource:
+        found = self.api.registry.find(group, "v1", plural)
+        assert found is not None
+        return found
+
+
+def _vantage(plan: HostPlan | PodPlan, kind: VantageKind, node: str | None) -> Vantage:
+    return Vantage(plan.name, kind, node, {"IPv4": plan.ipv4, "IPv6": plan.ipv6}, plan.name)
+
+
+def _backend(node: NodePlan, plan: HostPlan | PodPlan) -> Backend:
+    vantage = _vantage(plan, "node" if plan is node.host else "pod", node.name)
+    return Backend(plan.name, node.name, vantage.addresses, POOL_PORTS, vantage)
+
+
+def _node(plan: NodePlan) -> Node:
+    """Roles as in the lab: the last pod is the scout, the one before it the client, the rest are backends."""
+    pods = [_backend(plan, pod) for pod in plan.pods]
+    host = _backend(plan, plan.host)
+    return Node(
+        name=plan.name,
+        addresses=host.addresses,
+        pod_cidrs=(plan.pod_cidr4, plan.pod_cidr6),
+        vantage=host.vantage,
+        backends=tuple(pods[:-2] or pods[:1]),
+        client=pods[-2 if len(pods) > 1 else -1].vantage,
+        scout=pods[-1],
+        host_backend=host,
+    )
+
+
+def _pool(node: Node) -> tuple[Backend, ...]:
+    return (*node.backends, node.scout, node.host_backend)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ways in which a dataplane can be false: each lie is one broken behaviour of the fake, by name.
+
+A lie bends one of three things: the API objects the dataplane believes in, the endpoints it chooses from, or
+the observation that comes of it. The sentinel is told the truth, so that settling works, unless the lie is about
+settling itself.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from clusters.observation import Address, FlowOutcome, Observation
+from dataplane_ref.model import Endpoint
+
+Object = dict[str, Any]
+Key = tuple[str, str]
+LABEL = "service.kubernetes.io/service-proxy-name"
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What a dataplane has been told so far: the objects that exist, the last version of each deleted one, and
+    all endpoints that slices of a name have ever had."""
+
+    services: Sequence[Object]
+    slices: Sequence[Object]
+    deleted_services: Sequence[Object] = ()
+    deleted_slices: Sequence[Object] = ()
+    ever: Mapping[Key, Sequence[Object]] = field(default_factory=dict)
+
+
+def key_of(obj: Object) -> Key:
+    """An object's namespace and name."""
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _as_is(objects: Objects) -> Objects:
+    return objects
+
+
+def _all(endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+    return endpoints
+
+
+def _truth(seen: Observation) -> Observation:
+    return seen
+
+
+@dataclass(frozen=True, slots=True)
+class Lie:
+    """What it means in words, and what it bends."""
+
+    meaning: str
+    believe: Callable[[Objects], Objects] = _as_is
+    choose: Callable[[Sequence[Endpoint]], Sequence[Endpoint]] = _all
+    tell: Callable[[Observation], Observation] = _truth
+
+
+def _silent(seen: Observation) -> Observation:
+    return replace(
+        seen,
+        outcome=FlowOutcome.TIMEOUT,
+        errno=None,
+        icmp=None,
+        backend=None,
+        served_at=None,
+        client_seen=None,
+        reply_src=None,
+    )
+
+
+def _drops(seen: Observation) -> Observation:
+    return _silent(seen) if seen.outcome is FlowOutcome.REFUSED else seen
+
+
+def _resets(seen: Observation) -> Observation:
+    return replace(seen, icmp=None) if seen.outcome is FlowOutcome.REFUSED else seen
+
+
+def _wrong_client(seen: Observation) -> Observation:
+    """Every endpoint sees the endpoint's own address: nobody could mistake that for the client's."""
+    if seen.client_seen is None or seen.served_at is None:
+        return seen
+    return replace(seen, client_seen=Address(seen.served_at.ip, seen.client_seen.port))
+
+
+def _wrong_source(seen: Observation) -> Observation:
+    return replace(seen, reply_src=seen.served_at) if seen.outcome is FlowOutcome.REPLY else seen
+
+
+def _one_family(seen: Observation) -> Observation:
+    return _silent(seen) if seen.family == "IPv6" else seen
+
+
+def _one_port(objects: Objects) -> Objects:
+    """All ports of a slice lead to the first one's target."""
+    slices = [
+        {**one, "ports": [{**port, "port": one["ports"][0]["port"]} for port in one["ports"]]}
+        for one in objects.slices
+    ]
+    return replace(objects, slices=slices)
+
+
+def _ignores_readiness(objects: Objects) -> Objects:
+    slices = [
+        {**one, "endpoints": [{**endpoint, "conditions": {"ready": True}} for endpoint in one["endpoints"]]}
+        for one in objects.slices
+    ]
+    return replace(objects, slices=slices)
+
+
+def _ignores_proxy_name(objects: Objects) -> Objects:
+    """Slices carry the Service's labels, so the label that names another proxy goes from both."""
+    return replace(
+        objects, services=_without_label(objects.services, LABEL), slices=_without_label(objects.slices, LABEL)
+    )
+
+
+def _without_label(objects: Sequence[Object], label: str) -> list[Object]:
+    stripped = []
+    for one in objects:
+        metadata = one["metadata"]
+        labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name != label}
+        stripped.append({**one, "metadata": {**metadata, "labels": labels}})
+    return stripped
+
+
+def _keeps_deleted(objects: Objects) -> Objects:
+    return replace(
+        objects,
+        services=[*objects.services, *objects.deleted_services],
+        slices=[*objects.slices, *objects.deleted_slices],
+    )
+
+
+def _keeps_endpoints(objects: Objects) -> Objects:
+    return replace(objects, slices=[{**one, "endpoints": objects.ever[key_of(one)]} for one in objects.slices])
+
+
+LIES = {
+    "silent": Lie("never answers anything", tell=_silent),
+    "drops": Lie("drops where it should refuse", tell=_drops),
+    "resets": Lie("refuses without an ICMP error", tell=_resets),
+    "skips-one": Lie(
+        "never chooses the last of several endpoints",
+        choose=lambda endpoints: endpoints[:-1] if len(endpoints) > 1 else endpoints,
+    ),
+    "wrong-client": Lie("hides the client behind an address that is nobody's here", tell=_wrong_client),
+    "wrong-source": Lie("lets the endpoint's own address show in the reply", tell=_wrong_source),
+    "one-family": Lie("answers no IPv6", tell=_one_family),
+    "one-port": Lie("leads every port to the first port's target", believe=_one_port),
+    "ignores-readiness": Lie("uses endpoints that are not ready", believe=_ignores_readiness),
+    "ignores-proxy-name": Lie("serves Services that another proxy should serve", believe=_ignores_proxy_name),
+    "keeps-endpoints": Lie("goes on using removed endpoints", believe=_keeps_endpoints),
+    "keeps-deleted": Lie("goes on serving deleted Services", believe=_keeps_deleted),
+    # What these do is about time, and stands in fake_cluster.py.
+    "stale-flows": Lie("a UDP flow never leaves the endpoint it once had"),
+    "frozen": Lie("follows no change made after its start, the sentinel's included"),
+    "never-settles": Lie("follows every change but the sentinel's"),
+    "never-ready": Lie("does not even answer the first sentinel"),
+    "dies": Lie("has died when it is looked at in the first transition"),
+    "dies-between": Lie("has died, after the first batch has settled, before the second test ends"),
+    "crashes": Lie("takes the whole process with it at the first probe of a transition"),
+    "stalls": Lie("answers nothing from the second settle on, and says so in a fifo"),
+}

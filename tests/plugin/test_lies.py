@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each lie of the dataplane fails the requirements it breaks, and not those it leaves alone."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.plugin.lies import LIES
+from tests.plugin.runs import LABELS, SMALL, Finished, runs
+
+REACH = "clusterip.reach.every-ready-endpoint"
+REFUSED = "no-endpoints.clusterip.refused"
+TEST_REACH, TEST_CHANGES = "conformance/clusterip/test_reach.py", "conformance/clusterip/test_changes.py"
+
+
+@dataclass(frozen=True)
+class Caught:
+    """Requirements that must fail under a lie, others that must not, a phrase of the `observed` line, and the
+    parts of conformance/ that are judged (all of it where none is named)."""
+
+    fails: tuple[str, ...]
+    passes: tuple[str, ...]
+    says: str
+    where: tuple[str, ...] = ()
+
+
+CAUGHT = {
+    "silent": Caught(
+        (REACH, REFUSED, "nodeport.reach.from-outside", "clusterip.hairpin.reaches-itself"), (), "timeout"
+    ),
+    "drops": Caught(
+        (REFUSED, "no-endpoints.clusterip.refused-on-the-node", "no-endpoints.nodeport.refused"),
+        (REACH, "clusterip.service.deleted"),
+        "outcome timeout, but should be refused",
+        ("conformance/no_endpoints", TEST_REACH, TEST_CHANGES),
+    ),
+    "resets": Caught(
+        (REFUSED, "no-endpoints.nodeport.refused"),
+        (REACH,),
+        "a refusal without an ICMP error, but should be ICMP",
+        ("conformance/no_endpoints", TEST_REACH),
+    ),
+    "skips-one": Caught(
+        (REACH, "clusterip.endpoints.added", "nodeport.reach.from-pod"),
+        (REFUSED, "clusterip.hairpin.reaches-itself", "clusterip.udp.flow-leaves-removed-endpoint"),
+        "never reached: node-",
+    ),
+    "wrong-client": Caught(
+        (REACH, "source.clusterip.pod-keeps-its-address", "source.nodeport.masqueraded-to-the-node"),
+        (REFUSED,),
+        "client address",
+        ("conformance/source", "conformance/no_endpoints", TEST_REACH),
+    ),
+    "wrong-source": Caught(
+        (REACH, "nodeport.reach.from-outside"),
+        (REFUSED,),
+        "the address dialled",
+        ("conformance/nodeport/test_reach.py", "conformance/no_endpoints", TEST_REACH),
+    ),
+    "one-family": Caught((REACH, REFUSED, "nodeport.service.deleted"), (), "timeout"),
+    "one-port": Caught(
+        ("clusterip.port.leads-to-its-target-port", "clusterip.port.same-number-two-protocols"),
+        (REACH, "nodeport.reach.from-outside"),
+        "endpoint",
+        ("conformance/clusterip/test_ports.py", "conformance/nodeport/test_reach.py", TEST_REACH),
+    ),
+    "ignores-readiness": Caught(
+        ("endpoints.not-ready.never-used",),
+        (REACH, "clusterip.endpoints.removed"),
+        "endpoint",
+        ("conformance/endpoints", TEST_REACH, TEST_CHANGES),
+    ),
+    "ignores-proxy-name": Caught(
+        ("clusterip.proxy-name.left-to-the-named-proxy",),
+        (REACH, "clusterip.endpoints.removed"),
+        "outcome reply, but should be",
+        ("conformance/clusterip",),
+    ),
+    "keeps-endpoints": Caught(
+        ("clusterip.endpoints.removed", "clusterip.endpoints.none-and-back", "clusterip.service.created-again"),
+        (REACH, "clusterip.endpoints.added", "clusterip.service.deleted"),
+        "endpoint",
+        ("conformance/clusterip",),
+    ),
+    "keeps-deleted": Caught(
+        ("clusterip.service.deleted", "nodeport.service.deleted"),
+        (REACH, "clusterip.endpoints.removed"),
+        "outcome reply, but should be",
+        (TEST_REACH, TEST_CHANGES, "conformance/nodeport/test_changes.py"),
+    ),
+    "stale-flows": Caught(
+        ("clusterip.udp.flow-leaves-removed-endpoint",),
+        (REACH, "clusterip.endpoints.removed", "clusterip.service.created-again"),
+        "endpoint",
+        ("conformance/clusterip",),
+    ),
+}
+
+
+# A lie is told about all nodes and protocols alike, and mostly about both families.
+SOME = ("-k", "not second and not third and not TCP")
+BOTH_FAMILIES = ("silent", "one-family")
+
+
+def each_lie(*names: str) -> pytest.MarkDecorator:
+    """Parametrise over lies, each with the run in which it is told."""
+    arguments = {
+        name: (f"--lie={name}", *CAUGHT[name].where, *SOME, *(() if name in BOTH_FAMILIES else ("--family=ipv4",)))
+        for name in names
+    }
+    return pytest.mark.parametrize("lie", [pytest.param(name, marks=runs(*arguments[name])) for name in names])
+
+
+@each_lie(*CAUGHT)
+def test_the_right_requirements_fail(lie: str, finished: Finished) -> None:
+    caught = CAUGHT[lie]
+    assert finished.status == 1, finished.out[-3000:]
+    assert set(caught.fails) <= finished.ids("fail")
+    assert set(caught.passes) <= finished.ids("pass") - finished.ids("fail")
+    assert finished.ids("fail", "pass") == set(finished.outcomes()), "nothing but pass and fail"
+
+
+@each_lie(*CAUGHT)
+def test_every_failure_has_five_lines(lie: str, finished: Finished) -> None:
+    failures = finished.failures()
+    failed = [one for one in finished.records if one["outcome"] == "fail"]
+    assert len(failures) == len(failed)
+    for shown, record in zip(failures, failed, strict=True):
+        assert set(LABELS) <= set(shown)
+        assert (
+            shown["requirement"] == f"{record['id']} ({record['level']}, since {since(shown)}): {record['sentence']}"
+        )
+        assert "outcome: " in shown["expected"]
+        assert shown["observed"].endswith(f"[{record['observed']}]")
+        assert shown["where"].startswith(record["where"])
+        assert "--proxy-command 'sh'; kernel " in shown["where"]
+        assert shown["reproduce"].startswith((".venv/bin/pytest 'conformance/", ".venv/bin/pytest conformance/"))
+        assert record["test"] in shown["reproduce"]
+        assert "--proxy-command=sh --k8s-release=1.37" in shown["reproduce"]
+    assert any(CAUGHT[lie].says in one["observed"] for one in failures)
+    assert not finished.has_traceback()
+
+
+@each_lie(*CAUGHT)
+def test_the_record_says_what_was_seen(lie: str, finished: Finished) -> None:
+    failed = [one for one in finished.records if one["outcome"] == "fail"]
+    assert any(CAUGHT[lie].says in one["reason"] for one in failed)
+    for record in failed:
+        assert record["settled"] is True
+        assert record["observations"]
+        assert record["expected"]
+        assert record["observed"]
+
+
+@each_lie("silent")
+def test_the_first_failures_keep_the_rules_and_tables_of_the_node(lie: str, finished: Finished) -> None:
+    kept = [one for one in finished.records if one["artefacts"]]
+    assert len(kept) == 10
+    for record in kept:
+        assert record["outcome"] == "fail"
+        texts = [finished.report.joinpath(path).read_text(encoding="utf-8") for path in record["artefacts"]]
+        node = record["observations"][0]["node"]
+        assert f"the rules of {node}" in texts
+        assert f"the connections of {node}" in texts
+    assert sum("attached" in one for one in finished.failures()) == len(kept), lie
+
+
+@each_lie("silent")
+def test_every_requirement_can_fail(lie: str, finished: Finished) -> None:
+    """Against a dataplane that never answers nothing passes: no requirement is met by doing nothing."""
+    assert finished.ids("fail") == set(finished.outcomes()), lie
+    assert not finished.ids("pass")
+
+
+@each_lie("one-family")
+def test_the_other_family_goes_on_passing(lie: str, finished: Finished) -> None:
+    single = [one for one in finished.records if "family" in one["axes"]]
+    assert {one["axes"]["family"] for one in single if one["outcome"] == "fail"} == {"IPv6"}, lie
+    assert {one["axes"]["family"] for one in single if one["outcome"] == "pass"} == {"IPv4"}
+
+
+@each_lie("silent")
+def test_the_level_is_not_certified(lie: str, finished: Finished) -> None:
+    total = len(finished.outcomes())
+    line = next(line for line in finished.lines if line.startswith("core level: "))
+    assert line.startswith(f"core level: not certified: 0 of {total} requirements passed; "), lie
+    assert line.endswith(f", {total} did not pass")
+
+
+@runs("--lie=frozen", "--deadline-scale=0.01", *SMALL)
+def test_a_dataplane_that_follows_nothing_fails_and_proves_nothing(finished: Finished) -> None:
+    """Violations are failures even when nothing settled; what passes all the same proves nothing."""
+    assert finished.ids("fail")
+    assert not finished.ids("pass")
+    assert finished.status == (3 if finished.ids("unknown") else 1)
+    assert all(one["settled"] is False for one in finished.records)
+    assert {"node-a", "node-b", "node-c"} >= {
+        word.split()[0] for one in finished.failures() for word in one["note"].partition("s: ")[2].split(", ")
+    }
+
+
+def test_every_lie_is_told() -> None:
+    """A lie that no test tells shows nothing."""
+    elsewhere = {"frozen", "never-settles", "never-ready", "dies", "dies-between", "crashes", "stalls"}
+    assert set(LIES) == set(CAUGHT) | elsewhere
+
+
+def since(shown: dict[str, str]) -> str:
+    return shown["requirement"].partition("since ")[2].partition(")")[0]

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services as tests write them: what goes to the API, and how many flows it takes to see every endpoint."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clusters.kube import ENDPOINT_SLICES, SERVICES
+from plugins.services import MISS, Endpoint, Port, Service
+from plugins.settle import Deadlines, Settler
+from plugins.world import UnfitError, World
+from tests.plugin.fake_cluster import FakeCluster
+from tests.plugin.fake_proxy import FakeProxy
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with FakeCluster(3, 8, lies=frozenset(), seed=1, directory=tmp_path) as cluster:
+        settler = Settler(cluster, FakeProxy(cluster, "ordered"), Deadlines())
+        yield World(cluster, settler, families=("IPv4", "IPv6"), probe_timeout=1.0, after_settling=lambda: None)
+
+
+def missed(endpoints: int, flows: int) -> float:
+    """The bound on the probability that a uniform chooser leaves some endpoint unseen."""
+    return endpoints * (1 - 1 / endpoints) ** flows
+
+
+def test_just_enough_flows_to_see_every_endpoint_and_a_stray_one(world: World) -> None:
+    for endpoints in range(1, 16):
+        count = world.service(endpoints=world.backends(endpoints)).enough_to_see_every_endpoint()
+        assert missed(endpoints + 1, count) <= MISS
+        assert missed(endpoints + 1, count - 1) > MISS
+
+
+def test_a_uniform_chooser_is_seen_whole(world: World) -> None:
+    count = world.service(endpoints=world.backends(5)).enough_to_see_every_endpoint()
+    chooser = random.Random(7)
+    for _ in range(500):
+        assert {chooser.randrange(5) for _ in range(count)} == set(range(5))
+
+
+def test_no_endpoint_takes_a_few_flows(world: World) -> None:
+    assert world.service(endpoints=[]).enough_to_see_every_endpoint() == 4
+
+
+def test_only_ready_endpoints_count(world: World) -> None:
+    first, second, third = world.backends(3)
+    service = world.service(
+        endpoints=[Endpoint(first), Endpoint(second, ready=None), Endpoint(third, ready=False, serving=True)]
+    )
+    assert service.ready_backends == {first.name, second.name}
+    assert (
+        service.enough_to_see_every_endpoint()
+        == world.service(endpoints=[first, second]).enough_to_see_every_endpoint()
+    )
+    (conditions,) = [
+        [endpoint["conditions"] for endpoint in one["endpoints"]]
+        for one in world.cluster.kube.list(ENDPOINT_SLICES, "default")
+        if one["metadata"]["name"] == f"{service.name}-ipv4"
+    ]
+    assert conditions == [{"ready": True}, {}, {"ready": False, "serving": True}]
+
+
+def names(world: World) -> set[str]:
+    listed = world.cluster.kube.list(SERVICES, "default") + world.cluster.kube.list(ENDPOINT_SLICES, "default")
+    return {one["metadata"]["name"] for one in listed}
+
+
+def test_a_service_and_a_slice_for_each_family(world: World) -> None:
+    service = world.service(endpoints=world.backends(1))
+    assert names(world) == {service.name, f"{service.name}-ipv4", f"{service.name}-ipv6"}
+    service.delete()
+    assert names(world) == set()
+    service.delete()
+
+
+def test_created_again_it_has_its_old_addresses_if_asked(world: World) -> None:
+    service = world.service(endpoints=world.backends(1))
+    before = service.live["spec"]["clusterIPs"]
+    service.delete()
+    service.create_again(world.backends(2), same_addresses=True)
+    assert service.live["spec"]["clusterIPs"] == before
+    assert len(service.ready_backends) == 2
+
+
+def test_every_way_in_is_listed(world: World) -> None:
+    service = world.service(
+        kind="NodePort", endpoints=world.backends(1), ports=[Port(80, 8080, "TCP"), Port(53, 8081, "UDP")]
+    )
+    assert [(frontend.family, frontend.port, protocol) for frontend, protocol in service.every_cluster_ip()] == [
+        ("IPv4", 80, "TCP"),
+        ("IPv4", 53, "UDP"),
+        ("IPv6", 80, "TCP"),
+        ("IPv6", 53, "UDP"),
+    ]
+    node = world.nodes[1]
+    frontends = [frontend for frontend, _ in service.every_node_port(node)]
+    assert {frontend.ip for frontend in frontends} == set(node.addresses.values())
+    assert all(30000 <= frontend.port <= 32767 for frontend in frontends)
+    assert len({str(frontend) for frontend in frontends}) == 4
+
+
+def test_backends_are_spread_over_the_nodes(world: World) -> None:
+    assert [one.node for one in world.backends(4)] == ["node-a", "node-b", "node-c", "node-a"]
+    clients = {node.client.name for node in world.nodes} | {node.scout.name for node in world.nodes}
+    assert not clients & {one.name for one in world.backends(18)}
+    with pytest.raises(UnfitError, match="needs 19 backends, and the cluster's pool has 18"):
+        world.backends(19)
+
+
+def test_scopes_own_what_is_made_in_them(world: World) -> None:
+    outer: list[Service] = []
+    inner: list[Service] = []
+    with world.scope(outer):
+        first = world.service()
+        with world.scope(inner):
+            second = world.service()
+        third = world.service()
+    assert (outer, inner) == ([first, third], [second])
+
+
+def test_a_vantage_is_named_by_kind_and_place(world: World) -> None:
+    names = [world.vantage(name).name for name in ("pod", "pod@first", "pod@third", "node@second", "outside")]
+    assert names == ["node-a.pod-7", "node-a.pod-7", "node-c.pod-7", "node-b", "client-ext"]
+
+
+def test_everywhere_is_every_node(world: World) -> None:
+    probers = world.everywhere("outside", "pod", "node").probers
+    assert [one.name for one in probers] == [
+        "client-ext",
+        *("node-a.pod-7", "node-b.pod-7", "node-c.pod-7"),
+        *("node-a", "node-b", "node-c"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["cellar", "", "cellar@first"])
+def test_an_unknown_vantage_is_unfit(name: str, world: World) -> None:
+    with pytest.raises(UnfitError, match=f"the cluster has no vantage '{name}'"):
+        world.vantage(name)
+
+
+@pytest.mark.parametrize("ask", ["vantage", "node"])
+def test_a_place_that_is_not_there_is_unfit(ask: str, tmp_path: Path) -> None:
+    with FakeCluster(2, 4, lies=frozenset(), seed=1, directory=tmp_path) as cluster:
+        settler = Settler(cluster, FakeProxy(cluster, "ordered"), Deadlines())
+        small = World(cluster, settler, families=("IPv4",), probe_timeout=1.0, after_settling=lambda: None)
+        with pytest.raises(UnfitError, match="needs 3 nodes, and the cluster has 2"):
+            small.vantage("pod@third") if ask == "vantage" else small.node_at("third")
+        assert [one.name for one in small.everywhere("node").probers] == ["node-a", "node-b"]
