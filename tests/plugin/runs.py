@@ -175,11 +175,15 @@ class Runner:
         return Prepared(command.argv(report, case), cwd, self.environment(command), report, case)
 
     def environment(self, command: Command) -> dict[str, str]:
-        """This process's, without what an outer pytest or a user put there; compiled once for all runs."""
+        """This process's, without what an outer pytest or a user put there; compiled once for all runs.
+
+        Where CI or BUILD_NUMBER is set, pytest repeats every failure's whole text in its summary.
+        """
         kept = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("PYTEST_", "PLUMBLINE_", "PYTHONDONTWRITE", "COLUMNS"))
+            and name not in ("CI", "BUILD_NUMBER")
         }
         return {**kept, "PYTHONPYCACHEPREFIX": str(self.directory / "compiled"), **dict(command.environ)}
 
