@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ MINIMUM_IPTABLES = (1, 6, 2)
 MINIMUM_NFT = (1, 0, 1)
 # https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables
 MINIMUM_NFTABLES_KERNEL = (5, 13)
+
+# Switches that keep ordinary users from making user namespaces: sysctl, the value that does, one that does not.
+# Debian: https://wiki.debian.org/UserNamespaces, Ubuntu: https://ubuntu.com/blog/ubuntu-23-10-restricted-unprivileged-user-namespaces
+_USER_NAMESPACE_SWITCHES = (
+    ("kernel/unprivileged_userns_clone", "0", "1"),
+    ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("user/max_user_namespaces", "0", "10000"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +113,6 @@ def check(mode: str, machine: Machine | None = None) -> HostReport:
 def _check_system(machine: Machine) -> None:
     if machine.system != "Linux":
         raise UsageError(f"The lab needs Linux, and this is {machine.system}: run it in a Linux virtual machine.")
-    if machine.euid != 0:
-        raise UsageError("The lab needs root, for network namespaces: run the same command with sudo.")
     kinds = {"net": "NET_NS", "pid": "PID_NS", "mnt": "NAMESPACES", "user": "USER_NS"}
     absent = [name for name in kinds if not (machine.proc / "self" / "ns" / name).exists()]
     if absent:
@@ -150,8 +157,10 @@ def _check_versions(mode: str, machine: Machine, versions: Mapping[str, str | No
 
 def _check_kernel(mode: str, machine: Machine) -> None:
     try:
-        missing = kernel.lacks(mode, machine.path)
+        missing = kernel.lacks(mode, machine.path, rootless=machine.euid != 0)
     except kernel.NoNamespaceError as error:
+        if machine.euid != 0:
+            raise UsageError(f"No user namespace can be made here ({error}): {_remedy(machine)}.") from error
         raise UsageError(
             f"No network namespace can be made here ({error}): root needs CAP_SYS_ADMIN, which a "
             f"container gets with --privileged."
@@ -161,6 +170,15 @@ def _check_kernel(mode: str, machine: Machine) -> None:
             f"This kernel ({machine.release}) lacks what {mode} mode needs: "
             f"{'; '.join(map(str, missing))}: load the modules or use a kernel that has them."
         )
+
+
+def _remedy(machine: Machine) -> str:
+    """What gives an ordinary user a user namespace here: the switch that forbids it, or else sudo."""
+    for name, forbidding, remedy in _USER_NAMESPACE_SWITCHES:
+        with suppress(OSError):
+            if (machine.proc / "sys" / name).read_text(encoding="ascii").strip() == forbidding:
+                return f"type: sudo sysctl {name.replace('/', '.')}={remedy}, or run the same command with sudo"
+    return "run the same command with sudo, and in a container with --privileged"
 
 
 def _answer(tool: _Tool, machine: Machine) -> str:

@@ -43,17 +43,18 @@ class Lack:
         return f"{self.feature.name} ({self.feature.option}{said})"
 
 
-def lacks(mode: str, path: str) -> list[Lack]:
+def lacks(mode: str, path: str, *, rootless: bool = False) -> list[Lack]:
     """What `mode` needs and this kernel, with the tools on `path`, cannot do. Raises NoNamespaceError.
 
-    A mode that is not kube-proxy's is asked only for what the lab itself needs.
+    A mode that is not kube-proxy's is asked only for what the lab itself needs. `rootless`: tried in a user
+    namespace, as an ordinary user's lab is.
     """
     groups = [list(group) for _, group in groupby(_features(mode), key=lambda feature: feature.program)]
     found: list[Lack] = []
-    for group, said in zip(groups, _try(groups, path), strict=True):
+    for group, said in zip(groups, _try(groups, path, rootless), strict=True):
         if said is None:
             continue
-        alone = zip(group, _try([[feature] for feature in group], path), strict=True)
+        alone = zip(group, _try([[feature] for feature in group], path, rootless), strict=True)
         missing = [Lack(feature, reason) for feature, reason in alone if reason is not None]
         everything = Feature(f"all of {group[0].program}'s rules together", "unknown option", "", "")
         found += missing or [Lack(everything, said)]
@@ -76,12 +77,15 @@ def _features(mode: str) -> list[Feature]:
     return features
 
 
-def _try(groups: Sequence[Sequence[Feature]], path: str) -> list[str | None]:
+def _try(groups: Sequence[Sequence[Feature]], path: str, rootless: bool = False) -> list[str | None]:
     """Per group None if it worked, else the error. All of them share one fresh network namespace."""
-    steps = [f"said=$({{ {_script(group)}\n}} 2>&1); {_TELL}" for group in groups]
+    # An ordinary user may not take the machine's xtables lock, nor has anybody here to wait for it.
+    steps = ["mount -t tmpfs plumbline /run || exit"]
+    steps += [f"said=$({{ {_script(group)}\n}} 2>&1); {_TELL}" for group in groups]
+    namespaces = ["--user", "--map-root-user"] if rootless else []
     try:
         done = subprocess.run(
-            ["unshare", "--net", "sh", "-s"],
+            ["unshare", *namespaces, "--net", "--mount", "sh", "-s"],
             input="\n".join(steps),
             env={"PATH": path, "LC_ALL": "C"},
             capture_output=True,

@@ -17,6 +17,9 @@ VERSIONS = {
     "nft": "nftables v1.0.6 (Lester Gooch #5)",
     "conntrack": "conntrack v1.4.7 (conntrack-tools)",
 }
+# No privilege: the steps run in the test's own namespace, where every `test -e` succeeds and `ip` is a script.
+UNSHARE = """case $1 in --version) echo 'unshare from util-linux 2.38.1'; exit ;; esac
+{ echo 'test() { :; }; mount() { :; }'; cat; } | /bin/sh -s"""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,7 @@ def fake(tmp_path: Path) -> Fake:
             case $(cat) in *"$refused"*) echo "{name}: No such file or directory"; exit 2 ;; esac""",
         )
     (tmp_path / "refused").write_text("nothing at all\n")
-    # No privilege: the steps run in the test's own namespace, where every `test -e` succeeds and `ip` is a script.
-    found.tool(
-        "unshare",
-        """case $1 in --version) echo 'unshare from util-linux 2.38.1'; exit ;; esac
-        { echo 'test() { :; }'; cat; } | /bin/sh -s""",
-    )
+    found.tool("unshare", UNSHARE)
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from clusters import host, kernel
 from clusters.errors import UsageError
-from tests.host.conftest import Fake, is_root, refuse
+from tests.host.conftest import UNSHARE, Fake, is_root, refuse
 
 
 @pytest.mark.parametrize("mode", ["iptables", "nftables", "none"])
@@ -45,11 +45,32 @@ def test_another_system_is_refused(fake: Fake) -> None:
         host.check("iptables", fake.but(system="Darwin"))
 
 
-def test_an_ordinary_user_is_told_to_use_sudo(fake: Fake) -> None:
-    with pytest.raises(
-        UsageError, match=r"^The lab needs root, for network namespaces: run the same command with sudo"
-    ):
+def test_an_ordinary_user_gets_a_user_namespace(fake: Fake) -> None:
+    fake.tool("unshare", 'echo "$*" >"$0.called"; ' + UNSHARE)
+    host.check("iptables", fake.but(euid=1000))
+    assert (fake.bin / "unshare.called").read_text().startswith("--user --map-root-user --net --mount ")
+
+
+@pytest.mark.parametrize(
+    ("switch", "value", "remedy"),
+    [
+        ("kernel/unprivileged_userns_clone", "0", "sudo sysctl kernel.unprivileged_userns_clone=1, or"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0, or"),
+        ("user/max_user_namespaces", "0", "sudo sysctl user.max_user_namespaces=10000, or"),
+        ("user/max_user_namespaces", "9", "run the same command with sudo, and in a container with --privileged"),
+    ],
+)
+def test_a_user_without_user_namespaces_is_told_what_to_type(
+    fake: Fake, switch: str, value: str, remedy: str
+) -> None:
+    fake.tool("unshare", "echo 'unshare: unshare failed: Operation not permitted' >&2; exit 1")
+    file = fake.machine.proc / "sys" / switch
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{value}\n")
+    with pytest.raises(UsageError) as caught:
         host.check("iptables", fake.but(euid=1000))
+    caught.match(r"^No user namespace can be made here \(unshare: unshare failed: Operation not permitted\): ")
+    caught.match(remedy)
 
 
 def test_a_missing_kind_of_namespace_is_named(fake: Fake) -> None:
