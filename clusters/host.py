@@ -34,13 +34,17 @@ _USER_NAMESPACE_SWITCHES = (
 
 @dataclass(frozen=True, slots=True)
 class HostReport:
-    """What the host is, for the report: `tools` maps a program to its version, None where it is absent."""
+    """What the host is, for the report: `tools` maps a program to its version, None where it is absent.
+
+    `rootless`: the lab lives in a user namespace, because an ordinary user asked.
+    """
 
     kernel: str
     arch: str
     distribution: str
     tools: Mapping[str, str | None]
     iptables_backend: str | None
+    rootless: bool
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON types."""
@@ -107,6 +111,7 @@ def check(mode: str, machine: Machine | None = None) -> HostReport:
         distribution=_distribution(machine),
         tools=versions,
         iptables_backend=_backend(answers["iptables"]),
+        rootless=machine.euid != 0,
     )
 
 

@@ -60,7 +60,8 @@ class Report:
         tools = ", ".join(f"{name} {version}" for name, version in host["tools"].items() if name in SHOWN_TOOLS)
         system = f"kernel {host['kernel']} {host['arch']}, {host['distribution']}"
         machine = f"{system}; {tools} ({host['iptables_backend']})"
-        lab = f"lab of {settings.nodes} nodes, {settings.pods_per_node} pods each"
+        rootless = "rootless " if host["rootless"] else ""
+        lab = f"{rootless}lab of {settings.nodes} nodes, {settings.pods_per_node} pods each"
         if settings.control_plane_version:
             lab += f", {settings.control_plane_version}"
         return [f"plumbline: {settings.about()}{origin}", f"cluster: {lab}; {machine}"]
