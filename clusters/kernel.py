@@ -43,13 +43,13 @@ class Lack:
         return f"{self.feature.name} ({self.feature.option}{said})"
 
 
-def lacks(mode: str, path: str, *, rootless: bool = False) -> list[Lack]:
+def lacks(mode: str, path: str, *, rootless: bool = False, backend: str | None = None) -> list[Lack]:
     """What `mode` needs and this kernel, with the tools on `path`, cannot do. Raises NoNamespaceError.
 
     A mode that is not kube-proxy's is asked only for what the lab itself needs. `rootless`: tried in a user
-    namespace, as an ordinary user's lab is.
+    namespace, as an ordinary user's lab is. `backend`: iptables' own, `nft` or `legacy`, not the machine's choice.
     """
-    groups = [list(group) for _, group in groupby(_features(mode), key=lambda feature: feature.program)]
+    groups = [list(group) for _, group in groupby(_features(mode, backend), key=lambda feature: feature.program)]
     found: list[Lack] = []
     for group, said in zip(groups, _try(groups, path, rootless), strict=True):
         if said is None:
@@ -61,12 +61,13 @@ def lacks(mode: str, path: str, *, rootless: bool = False) -> list[Lack]:
     return found
 
 
-def _features(mode: str) -> list[Feature]:
+def _features(mode: str, backend: str | None = None) -> list[Feature]:
     features = list(_LINKS)
     if mode in ("iptables", "ipvs"):
+        restore = f"{backend}-restore" if backend else "restore"
         features += [
-            *_iptables("iptables-restore", "127.0.0.1:80"),
-            *_iptables("ip6tables-restore", "[::1]:80"),
+            *_iptables(f"iptables-{restore}", "127.0.0.1:80"),
+            *_iptables(f"ip6tables-{restore}", "[::1]:80"),
         ]
     if mode == "nftables":
         features += _NFTABLES

@@ -24,6 +24,7 @@ def pytest_plumbline_cluster(settings: Settings, worker: str, watched_pids: Sequ
         pods_per_node=settings.pods_per_node,
         log_directory=Path(settings.report) / "logs" / worker,
         watched_pids=watched_pids,
+        iptables_backend=settings.iptables_backend,
         control_plane=_control_plane(settings),
     )
 

@@ -24,6 +24,7 @@ MODES = ("iptables", "nftables", "ipvs", "ebpf")
 PROXIES = ("kube-proxy", "ebpf", "kube-router", "command", "none")
 CLUSTERS = ("lab", "kind", "k3s", "kubeconfig")
 CONTROL_PLANES = ("embedded", "real")
+IPTABLES_BACKENDS = ("nft", "legacy")
 FAMILIES = {"dual": ("IPv4", "IPv6"), "ipv4": ("IPv4",), "ipv6": ("IPv6",)}
 # Options of the contract whose subject has not been built yet: option → (dest, the values that exist).
 BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -31,7 +32,6 @@ BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "--proxy-mode": ("proxy_mode", (None, "iptables", "nftables")),
     "--cluster": ("cluster", (None, "lab")),
     "--ipvs-scheduler": ("ipvs_scheduler", (None,)),
-    "--iptables-backend": ("iptables_backend", (None,)),
     "--pod-network": ("pod_network", ("routed",)),
     "--kernel": ("kernel", ("host",)),
     "--keep-lab": ("keep_lab", (False,)),
@@ -63,6 +63,7 @@ class Settings:
     known_failures: tuple[str, ...] = ()
     nodes: int = 3
     pods_per_node: int = 4
+    iptables_backend: Literal["nft", "legacy"] | None = None
     control_plane: Literal["embedded", "real"] = "embedded"
     etcd: str | None = None
     kube_apiserver: str | None = None
@@ -198,6 +199,7 @@ def parse(options: argparse.Namespace) -> Settings:
         known_failures=_known_failures(options.known_failures),
         nodes=options.nodes,
         pods_per_node=options.pods_per_node,
+        iptables_backend=options.iptables_backend,
         control_plane=options.control_plane,
         families=FAMILIES[options.family],
         release=_release(options, proxy),
@@ -214,6 +216,7 @@ def _known_words(options: argparse.Namespace) -> None:
         ("--proxy", options.proxy, PROXIES),
         ("--cluster", options.cluster, CLUSTERS),
         ("--control-plane", options.control_plane, CONTROL_PLANES),
+        ("--iptables-backend", options.iptables_backend, IPTABLES_BACKENDS),
     )
     for option, value, known in words:
         if option == "--proxy-mode" and value == "userspace":
@@ -250,6 +253,8 @@ def _proxy_and_mode(options: argparse.Namespace) -> tuple[str, str]:
         return "none", "none"
     if mode is None:
         raise UsageError("name the mode to judge: --proxy-mode=iptables or --proxy-mode=nftables")
+    if options.iptables_backend and mode not in ("iptables", "ipvs"):
+        raise UsageError(f"--iptables-backend says how iptables and ipvs mode write rules; leave it out with {mode}")
     if options.proxy_binary and options.proxy_version:
         raise UsageError("--proxy-binary names a file and --proxy-version a release to find; give one of them")
     return "kube-proxy", mode

@@ -24,6 +24,8 @@ from clusters.lab.topology import LabPlan
 from clusters.lab.wire import Channel, Message
 
 NODE_DIRECTORIES = Path("/run/nodes")
+# First on PATH in every node: programs that are to be found under another's name, such as a backend of iptables.
+NODE_PROGRAMS = Path("/run/plumbline/bin")
 
 
 @dataclass(slots=True)
@@ -114,7 +116,10 @@ class Operations:
         plan = LabPlan.from_json(message["plan"])
         build(plan)
         for node in plan.nodes:
-            (NODE_DIRECTORIES / node.name).mkdir()
+            programs = NODE_DIRECTORIES / node.name / NODE_PROGRAMS.relative_to("/run")
+            programs.mkdir(parents=True)
+            for name, place in message["programs"].items():
+                (programs / name).symlink_to(place)
             self._node_mounts[node.name] = _new_node_mounts(node.name)
         return {}
 
@@ -150,9 +155,12 @@ class Operations:
 
     def _launch(self, message: Message, passed: list[int], **streams: int) -> Launch:
         node = message.get("node")
+        environment = {**os.environ, **message.get("env", {})}
+        if node:
+            environment["PATH"] = f"{NODE_PROGRAMS}:{environment.get('PATH', os.defpath)}"
         return Launch(
             argv=tuple(message["argv"]),
-            environment={**os.environ, **message.get("env", {})},
+            environment=environment,
             network=str(netns(message["netns"])) if message.get("netns") else None,
             mounts=self._node_mounts[node] if node else None,
             directory=message.get("directory", "/"),

@@ -16,11 +16,12 @@ from typing import Any, Self
 from clusters.agent.client import AgentClient, BackendSpec, Capture, HeldConnection, PacedFlow, ProbeRequest
 from clusters.api import Backend, Node, Vantage
 from clusters.errors import PlumblineError
+from clusters.host import IptablesBackend, iptables_programs
 from clusters.kube import NODES, KubeClient
 from clusters.lab.build import netns
 from clusters.lab.control_plane import ControlPlane, Embedded, Stage
 from clusters.lab.logged import Logged
-from clusters.lab.supervised import Exit, Supervisor
+from clusters.lab.supervised import Exit, Supervisor, search_path
 from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
 from clusters.observation import Observation, Protocol
 from clusters.proxies.base import Place
@@ -61,12 +62,15 @@ class Lab:
         pods_per_node: int = 4,
         log_directory: Path,
         watched_pids: Sequence[int] = (),
+        iptables_backend: IptablesBackend | None = None,
         control_plane: ControlPlane | None = None,
     ) -> None:
+        """`iptables_backend`: the programs that nodes find as iptables; None is what the machine calls so."""
         self.plan = LabPlan.of(nodes, pods_per_node)
         self.log_directory = log_directory
         self.timings: dict[str, float] = {}
         self._watched = watched_pids
+        self._programs = iptables_programs(iptables_backend, search_path()) if iptables_backend else {}
         self._control_plane = control_plane or Embedded()
         self._ca: str | None = None
         self._token = secrets.token_urlsafe(24)
@@ -79,7 +83,7 @@ class Lab:
         try:
             self.supervisor = self._stack.enter_context(Supervisor(self._watched))
             self.processes = Logged(self.supervisor, self.log_directory)
-            self.supervisor.call("build", plan=self.plan.as_json())
+            self.supervisor.call("build", plan=self.plan.as_json(), programs=self._programs)
             self.timings["network"] = time.monotonic() - started
             rules = ROUTER_RULES.format(services4=SERVICES4, services6=SERVICES6)
             routing = self.supervisor.start(["nft", "-f", "-"], netns=self.plan.router.name, text=rules)

@@ -23,7 +23,7 @@ def test_a_good_machine_is_reported(fake: Fake, mode: str) -> None:
     assert report.tools["nft"] == "1.0.6"
     assert report.tools["ip"] == "6.1.0"
     assert report.tools["ipset"] is None
-    assert report.iptables_backend == "nf_tables"
+    assert report.iptables_backend == "nft"
     assert json.loads(json.dumps(report.as_dict()))["tools"]["conntrack"] == "1.4.7"
 
 
@@ -32,12 +32,37 @@ def test_a_good_machine_is_reported(fake: Fake, mode: str) -> None:
     [
         ("iptables v1.8.9 (legacy)", "legacy"),
         ("iptables v1.6.2", "legacy"),
-        ("iptables v1.8.11 (nf_tables)", "nf_tables"),
+        ("iptables v1.8.11 (nf_tables)", "nft"),
     ],
 )
 def test_the_iptables_backend_is_told_apart(fake: Fake, answer: str, backend: str) -> None:
     fake.version("iptables", answer)
     assert host.check("iptables", fake.machine).iptables_backend == backend
+
+
+def test_an_ordinary_user_gets_legacy_iptables_where_it_works(fake: Fake) -> None:
+    assert host.check("iptables", fake.but(euid=1000)).iptables_backend == "nft"
+    fake.backend("legacy")
+    report = host.check("iptables", fake.but(euid=1000))
+    assert (report.iptables_backend, report.iptables_chosen) == ("legacy", True)
+    refuse(fake, "statistic")
+    fake.version("iptables-restore", "")  # the default backend goes on to work
+    fake.version("ip6tables-restore", "")
+    assert host.check("iptables", fake.but(euid=1000)).iptables_backend == "nft"
+
+
+def test_root_gets_what_is_asked_for(fake: Fake) -> None:
+    fake.backend("legacy")
+    assert host.check("iptables", fake.machine).iptables_backend == "nft"
+    assert host.check("iptables", fake.machine, iptables_backend="legacy").iptables_backend == "legacy"
+    refuse(fake, "statistic")
+    with pytest.raises(UsageError, match="lacks what iptables mode needs: the IPv4 iptables match statistic"):
+        host.check("iptables", fake.machine, iptables_backend="legacy")
+
+
+def test_a_backend_that_is_not_installed_is_named(fake: Fake) -> None:
+    with pytest.raises(UsageError, match=r"^--iptables-backend=legacy needs iptables-legacy and its -save and -rest"):
+        host.check("iptables", fake.machine, iptables_backend="legacy")
 
 
 def test_another_system_is_refused(fake: Fake) -> None:

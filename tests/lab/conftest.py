@@ -9,13 +9,15 @@ import pytest
 from clusters import binaries, host
 from clusters.binaries import Binary
 from clusters.errors import UsageError
+from clusters.host import HostReport
 from clusters.lab.provider import Lab
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _fit() -> None:
+def machine() -> HostReport:
+    """What this machine is, if a lab can run on it."""
     try:
-        host.check("iptables")
+        return host.check("iptables")
     except UsageError as error:
         pytest.skip(f"unfit: {error}")
 

@@ -15,8 +15,8 @@ from clusters import binaries
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 CANNOT = 99
-# The first argument is an empty directory; those up to `--` are directories that nobody may pass, such as root's home.
-# An overlay whose upper layer is open lets them, in this mount namespace only.
+# The first argument is an empty directory; those up to `--` are closed to others, as root's home is. An overlay whose
+# upper layer is open lets everybody pass, in this mount namespace only.
 OPEN = f"""
 layers=$1; shift
 mount -t tmpfs plumbline "$layers" || exit {CANNOT}
