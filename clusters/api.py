@@ -47,7 +47,8 @@ class Node:
     """A node: its addresses on the LAN, its pod CIDRs, its host network as a vantage, and its share of the pool.
 
     `backends` are the pods tests use as endpoints, `client` is a pod that is never an endpoint, and `scout` is
-    the pod that waiting uses and no test may.
+    the pod that waiting uses and no test may. `inner_addresses` are its own on interfaces towards pods, such as a
+    bridge's, of which the API says nothing.
     """
 
     name: str
@@ -58,6 +59,12 @@ class Node:
     client: Vantage
     scout: Backend
     host_backend: Backend
+    inner_addresses: tuple[str, ...] = ()
+
+    def own_addresses(self, family: Family) -> frozenset[str]:
+        """Every address of the node itself: what an endpoint may see where the source is masqueraded."""
+        inner = {address for address in self.inner_addresses if (":" in address) == (family == "IPv6")}
+        return frozenset({self.addresses[family], *inner})
 
 
 class Proxy(Protocol):

@@ -99,7 +99,11 @@ _TOOLS = (
 
 
 def check(
-    mode: str, machine: Machine | None = None, *, iptables_backend: IptablesBackend | None = None
+    mode: str,
+    machine: Machine | None = None,
+    *,
+    iptables_backend: IptablesBackend | None = None,
+    pod_network: str = "routed",
 ) -> HostReport:
     """Checks that the lab can run in `mode` (iptables, nftables, ipvs, or any other: the lab itself).
 
@@ -118,7 +122,7 @@ def check(
     answers = {tool.name: _answer(tool, machine) for tool in _TOOLS}
     versions = {name: _version(answer) for name, answer in answers.items()}
     _check_versions(mode, machine, versions)
-    _check_kernel(mode, machine, iptables_backend)
+    _check_kernel(mode, machine, iptables_backend, pod_network)
     return HostReport(
         kernel=machine.release,
         arch=machine.arch,
@@ -207,9 +211,11 @@ def _check_backend(backend: str, machine: Machine) -> None:
         )
 
 
-def _check_kernel(mode: str, machine: Machine, iptables_backend: str | None) -> None:
+def _check_kernel(mode: str, machine: Machine, iptables_backend: str | None, pod_network: str) -> None:
     try:
-        missing = kernel.lacks(mode, machine.path, rootless=machine.euid != 0, backend=iptables_backend)
+        missing = kernel.lacks(
+            mode, machine.path, rootless=machine.euid != 0, backend=iptables_backend, pod_network=pod_network
+        )
     except kernel.NoNamespaceError as error:
         if machine.euid != 0:
             raise UsageError(f"No user namespace can be made here ({error}): {_remedy(machine)}.") from error
@@ -219,9 +225,13 @@ def _check_kernel(mode: str, machine: Machine, iptables_backend: str | None) -> 
         ) from error
     if missing:
         raise UsageError(
-            f"This kernel ({machine.release}) lacks what {mode} mode needs: "
+            f"This kernel ({machine.release}) lacks what {mode} mode{_with(pod_network)} needs: "
             f"{'; '.join(map(str, missing))}: load the modules or use a kernel that has them."
         )
+
+
+def _with(pod_network: str) -> str:
+    return "" if pod_network == "routed" else f" with --pod-network={pod_network}"
 
 
 def _remedy(machine: Machine) -> str:

@@ -43,13 +43,18 @@ class Lack:
         return f"{self.feature.name} ({self.feature.option}{said})"
 
 
-def lacks(mode: str, path: str, *, rootless: bool = False, backend: str | None = None) -> list[Lack]:
+def lacks(
+    mode: str, path: str, *, rootless: bool = False, backend: str | None = None, pod_network: str = "routed"
+) -> list[Lack]:
     """What `mode` needs and this kernel, with the tools on `path`, cannot do. Raises NoNamespaceError.
 
     A mode that is not kube-proxy's is asked only for what the lab itself needs. `rootless`: tried in a user
     namespace, as an ordinary user's lab is. `backend`: iptables' own, `nft` or `legacy`, not the machine's choice.
     """
-    groups = [list(group) for _, group in groupby(_features(mode, backend), key=lambda feature: feature.program)]
+    groups = [
+        list(group)
+        for _, group in groupby(_features(mode, backend, pod_network), key=lambda feature: feature.program)
+    ]
     found: list[Lack] = []
     for group, said in zip(groups, _try(groups, path, rootless), strict=True):
         if said is None:
@@ -61,8 +66,8 @@ def lacks(mode: str, path: str, *, rootless: bool = False, backend: str | None =
     return found
 
 
-def _features(mode: str, backend: str | None = None) -> list[Feature]:
-    features = list(_LINKS)
+def _features(mode: str, backend: str | None = None, pod_network: str = "routed") -> list[Feature]:
+    features = [*_LINKS, *_POD_NETWORKS[pod_network]]
     if mode in ("iptables", "ipvs"):
         restore = f"{backend}-restore" if backend else "restore"
         features += [
@@ -175,6 +180,14 @@ _LINKS = (
     Feature("bridges", "CONFIG_BRIDGE", "sh", "ip link add plumbline2 type bridge"),
     Feature("IPv6", "CONFIG_IPV6, not switched off at boot", "sh", "test -e /proc/net/if_inet6"),
 )
+_BRIDGE_FILTER = Feature(
+    "packet filtering on bridges",
+    "CONFIG_BRIDGE_NETFILTER",
+    "sh",
+    "{ modprobe -q br_netfilter; test -e /proc/sys/net/bridge/bridge-nf-call-ip6tables; } 2>/dev/null",
+)
+_VXLAN = Feature("VXLAN", "CONFIG_VXLAN", "sh", "ip link add plumbline4 type vxlan id 1 dstport 8472")
+_POD_NETWORKS = {"routed": (), "bridge": (_BRIDGE_FILTER,), "vxlan": (_BRIDGE_FILTER, _VXLAN)}
 # The file is there once the module is, so this comes after rules that load it.
 _CONNTRACK = Feature(
     "connection tracking",

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from clusters.errors import UsageError
-from clusters.lab.topology import MAX_NODES, MAX_PODS_PER_NODE, MIN_PODS_PER_NODE
+from clusters.lab.topology import MAX_NODES, MAX_PODS_PER_NODE, MIN_PODS_PER_NODE, POD_NETWORKS, PodNetwork
 from clusters.proxies.command import parse_command
 from plugins.requirements import release
 
@@ -32,7 +32,6 @@ BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "--proxy-mode": ("proxy_mode", (None, "iptables", "nftables")),
     "--cluster": ("cluster", (None, "lab")),
     "--ipvs-scheduler": ("ipvs_scheduler", (None,)),
-    "--pod-network": ("pod_network", ("routed",)),
     "--kernel": ("kernel", ("host",)),
     "--keep-lab": ("keep_lab", (False,)),
     "--lab-shell": ("lab_shell", (None,)),
@@ -64,6 +63,7 @@ class Settings:
     nodes: int = 3
     pods_per_node: int = 4
     iptables_backend: Literal["nft", "legacy"] | None = None
+    pod_network: PodNetwork = "routed"
     control_plane: Literal["embedded", "real"] = "embedded"
     etcd: str | None = None
     kube_apiserver: str | None = None
@@ -134,7 +134,12 @@ def add_options(parser: pytest.Parser) -> None:
     add("--cluster", metavar="|".join(CLUSTERS), help="where the dataplane runs (default: lab)")
     add("--nodes", type=int, default=3, metavar="N", help="nodes of the lab (default 3)")
     add("--pods-per-node", type=int, default=4, metavar="N", help="pods on each lab node (default 4)")
-    add("--pod-network", metavar="routed|bridge|vxlan", default="routed", help="how pods reach each other")
+    add(
+        "--pod-network",
+        metavar="routed|bridge|vxlan",
+        default="routed",
+        help="how pods reach each other (default: routed)",
+    )
     add(
         "--control-plane",
         metavar="embedded|real",
@@ -200,6 +205,7 @@ def parse(options: argparse.Namespace) -> Settings:
         nodes=options.nodes,
         pods_per_node=options.pods_per_node,
         iptables_backend=options.iptables_backend,
+        pod_network=options.pod_network,
         control_plane=options.control_plane,
         families=FAMILIES[options.family],
         release=_release(options, proxy),
@@ -216,6 +222,7 @@ def _known_words(options: argparse.Namespace) -> None:
         ("--proxy", options.proxy, PROXIES),
         ("--cluster", options.cluster, CLUSTERS),
         ("--control-plane", options.control_plane, CONTROL_PLANES),
+        ("--pod-network", options.pod_network, POD_NETWORKS),
         ("--iptables-backend", options.iptables_backend, IPTABLES_BACKENDS),
     )
     for option, value, known in words:

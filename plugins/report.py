@@ -63,7 +63,8 @@ class Report:
         system = f"kernel {host['kernel']} {host['arch']}, {host['distribution']}"
         machine = f"{system}; {tools}"
         rootless = "rootless " if host["rootless"] else ""
-        lab = f"{rootless}lab of {settings.nodes} nodes, {settings.pods_per_node} pods each"
+        network = "" if settings.pod_network == "routed" else f", pod network {settings.pod_network}"
+        lab = f"{rootless}lab of {settings.nodes} nodes, {settings.pods_per_node} pods each{network}"
         if settings.control_plane_version:
             lab += f", {settings.control_plane_version}"
         return [f"plumbline: {settings.about()}{origin}", f"cluster: {lab}; {machine}"]

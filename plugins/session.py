@@ -37,7 +37,7 @@ REPRODUCING = (
     "--proxy",
     "--cluster",
     "--nodes",
-    "--pods",
+    "--pod",
     "--control-plane",
     "--iptables-backend",
     "--family",
@@ -107,7 +107,7 @@ def selects_all_of_conformance(config: pytest.Config) -> bool:
 
 def _complete(settings: Settings, config: pytest.Config) -> Settings:
     """Add what only the machine knows: its abilities, and where the proxy's binary is."""
-    report = host.check(settings.mode, iptables_backend=settings.iptables_backend)
+    report = host.check(settings.mode, iptables_backend=settings.iptables_backend, pod_network=settings.pod_network)
     settings = replace(settings, host=report.as_dict())
     if report.iptables_chosen:
         settings = replace(settings, iptables_backend=report.iptables_backend)

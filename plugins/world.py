@@ -8,6 +8,7 @@ deleted with it.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from clusters.api import Backend, Cluster, Node, Vantage
@@ -20,6 +21,7 @@ from dataplane_ref.model import (
     FromNode,
     FromOutside,
     FromPod,
+    NodeView,
     ProxyConfig,
     Verdict,
     verdict,
@@ -59,7 +61,7 @@ class World:
         self._after_settling = after_settling
         self._names = itertools.count(1)
         self._scope: list[Service] = []
-        self._node_objects: list[Object] = cluster.kube.list(NODES)
+        self._nodes = node_views(cluster, cluster.kube.list(NODES))
         self._config = ProxyConfig(cluster_cidrs=cluster.cluster_cidrs)
         self._state: tuple[int, ClusterState] | None = None
 
@@ -169,7 +171,7 @@ class World:
         """The cluster as the model sees it, built anew only when an object changed."""
         if self._state is None or self._state[0] != self.mirror.version:
             state = ClusterState.from_objects(
-                nodes=self._node_objects,
+                nodes=self._nodes,
                 services=list(self.mirror.services.values()),
                 endpoint_slices=list(self.mirror.slices.values()),
                 config=self._config,
@@ -180,6 +182,13 @@ class World:
     def verdict(self, vantage: Vantage, frontend: Frontend, protocol: Protocol) -> Verdict:
         """What the model allows a flow from a vantage to a frontend."""
         return verdict(self.state(), Flow(entry_of(vantage), protocol, frontend.ip, frontend.port))
+
+
+def node_views(cluster: Cluster, objects: Iterable[Object]) -> list[NodeView]:
+    """The nodes as the model sees them: the API's word, and the addresses of which it does not know."""
+    unknown = {node.name: node.inner_addresses for node in cluster.nodes}
+    views = [NodeView.from_object(one) for one in objects]
+    return [replace(view, addresses=(*view.addresses, *unknown.get(view.name, ()))) for view in views]
 
 
 def entry_of(vantage: Vantage) -> Entry:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from clusters.lab import namespaces
-from clusters.lab.build import build, netns
+from clusters.lab.build import build
 from clusters.lab.process import Launch, launch
 from clusters.lab.topology import LabPlan
 from clusters.lab.wire import Channel, Message
@@ -161,7 +161,7 @@ class Operations:
         return Launch(
             argv=tuple(message["argv"]),
             environment=environment,
-            network=str(netns(message["netns"])) if message.get("netns") else None,
+            network=str(namespaces.netns(message["netns"])) if message.get("netns") else None,
             mounts=self._node_mounts[node] if node else None,
             directory=message.get("directory", "/"),
             passed=tuple(passed),
@@ -179,7 +179,7 @@ class Operations:
         if descriptors:
             listener = socket.socket(fileno=os.dup(descriptors[0]))
         else:
-            with namespaces.inside_network(netns(message["netns"])):
+            with namespaces.inside_network(namespaces.netns(message["netns"])):
                 listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((message["ip"], message["port"]))
@@ -189,7 +189,7 @@ class Operations:
 
     def _connect(self, message: Message, _: list[int]) -> None:
         """A TCP connection from inside a namespace, handed to the caller."""
-        with namespaces.inside_network(netns(message["netns"])):
+        with namespaces.inside_network(namespaces.netns(message["netns"])):
             client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         with client:
             client.settimeout(1.0)
@@ -220,7 +220,7 @@ def _new_node_mounts(name: str) -> int:
         status = 1
         try:
             namespaces.unshare(namespaces.CLONE_NEWNS)
-            with namespaces.inside_network(netns(name)), suppress(OSError):
+            with namespaces.inside_network(namespaces.netns(name)), suppress(OSError):
                 # /sys shows the network of whoever mounted it; without the right it keeps showing the lab's.
                 namespaces.mount("sysfs", "/sys", "sysfs", namespaces.MS_NOSUID | namespaces.MS_NODEV)
             namespaces.mount(str(NODE_DIRECTORIES / name), "/run", flags=namespaces.MS_BIND)

@@ -18,11 +18,11 @@ from clusters.api import Backend, Node, Vantage
 from clusters.errors import PlumblineError
 from clusters.host import IptablesBackend, iptables_programs
 from clusters.kube import NODES, KubeClient
-from clusters.lab.build import netns
 from clusters.lab.control_plane import ControlPlane, Embedded, Stage
 from clusters.lab.logged import Logged
+from clusters.lab.namespaces import netns
 from clusters.lab.supervised import Exit, Supervisor, search_path
-from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
+from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodNetwork, PodPlan
 from clusters.observation import Observation, Protocol
 from clusters.proxies.base import Place
 
@@ -60,13 +60,14 @@ class Lab:
         *,
         nodes: int = 3,
         pods_per_node: int = 4,
+        pod_network: PodNetwork = "routed",
         log_directory: Path,
         watched_pids: Sequence[int] = (),
         iptables_backend: IptablesBackend | None = None,
         control_plane: ControlPlane | None = None,
     ) -> None:
         """`iptables_backend`: the programs that nodes find as iptables; None is what the machine calls so."""
-        self.plan = LabPlan.of(nodes, pods_per_node)
+        self.plan = LabPlan.of(nodes, pods_per_node, pod_network)
         self.log_directory = log_directory
         self.timings: dict[str, float] = {}
         self._watched = watched_pids
@@ -283,4 +284,5 @@ def _node(plan: NodePlan) -> Node:
         client=pods[-2].vantage,
         scout=pods[-1],
         host_backend=host,
+        inner_addresses=plan.inner_addresses,
     )

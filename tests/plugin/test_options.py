@@ -100,7 +100,7 @@ BAD = [
     ([*COMMAND, "--ipvs-scheduler=rr"], "--ipvs-scheduler=rr is not part of this version"),
     ([*COMMAND, "--iptables-backend=lega"], "--iptables-backend=lega is unknown; choose one of nft, legacy"),
     (["--proxy-mode=nftables", "--iptables-backend=nft"], "--iptables-backend says how iptables and ipvs mode write"),
-    ([*COMMAND, "--pod-network=vxlan"], "--pod-network=vxlan is not part of this version"),
+    ([*COMMAND, "--pod-network=ipip"], "--pod-network=ipip is unknown; choose one of routed, bridge, vxlan"),
     ([*COMMAND, "--control-plane=moon"], "--control-plane=moon is unknown; choose one of embedded, real"),
     ([*COMMAND, "--kernel=uml"], "--kernel=uml is not part of this version of plumbline yet; it has host"),
     ([*COMMAND, "--keep-lab"], "--keep-lab is not part of this version"),
