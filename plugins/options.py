@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from clusters.errors import UsageError
-from clusters.lab.topology import MAX_NODES, MAX_PODS_PER_NODE, MIN_PODS_PER_NODE, POD_NETWORKS, PodNetwork
+from clusters.lab.topology import MAX_NODES, MAX_PODS_PER_NODE, MIN_PODS_PER_NODE, POD_NETWORKS, LabPlan, PodNetwork
 from clusters.proxies.command import parse_command
 from plugins.requirements import release
 
@@ -33,8 +33,6 @@ BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "--cluster": ("cluster", (None, "lab")),
     "--ipvs-scheduler": ("ipvs_scheduler", (None,)),
     "--kernel": ("kernel", ("host",)),
-    "--keep-lab": ("keep_lab", (False,)),
-    "--lab-shell": ("lab_shell", (None,)),
     "--baseline": ("baseline", (None,)),
     "--services": ("services", (None,)),
     "--endpoints-per-service": ("endpoints_per_service", (None,)),
@@ -71,6 +69,8 @@ class Settings:
     families: tuple[str, ...] = ("IPv4", "IPv6")
     release: tuple[int, int] | None = None
     deadline_scale: float = 1.0
+    keep_lab: bool = False
+    lab_shell: str | None = None
     seed: int = 0
     report: str = "report"
     host: dict[str, Any] = field(default_factory=dict)
@@ -86,6 +86,11 @@ class Settings:
         if data["release"]:
             data["release"] = tuple(data["release"])
         return cls(**data)
+
+    @property
+    def keeps_lab(self) -> bool:
+        """Whether a person wants to look inside the lab after the tests."""
+        return self.keep_lab or self.lab_shell is not None
 
     def is_known_to_fail(self, requirement: str, axes: Mapping[str, str]) -> bool:
         """Whether the user's file says that this test fails: its requirement, in the axes that an entry names."""
@@ -163,8 +168,8 @@ def add_options(parser: pytest.Parser) -> None:
     add("--examples", type=int, metavar="N", help="examples per property test")
     add("--deadline-scale", type=float, default=1.0, metavar="X", help="multiply every deadline")
     add("--allow-disruptive", action="store_true", help="run tests that disturb a foreign cluster")
-    add("--keep-lab", action="store_true", help="leave the lab running at the end")
-    add("--lab-shell", metavar="NODE", help="open a shell on a lab node")
+    add("--keep-lab", action="store_true", help="keep the lab after the tests, until Ctrl-C")
+    add("--lab-shell", metavar="NODE", help="open a shell on a lab node after the tests")
     add("--report", metavar="DIR", default="report", help="where results are written (default: report)")
     add("--baseline", metavar="FILE", help="an earlier report to compare with")
     add("--services", metavar="N,…", help="scale: numbers of Services")
@@ -193,6 +198,11 @@ def parse(options: argparse.Namespace) -> Settings:
     for option, value, least, most in sizes:
         if not least <= value <= most:
             raise UsageError(f"--{option} must be between {least} and {most}, not {value}")
+    names = [node.name for node in LabPlan.of(options.nodes, options.pods_per_node).nodes]
+    if options.lab_shell is not None and options.lab_shell not in names:
+        raise UsageError(f"--lab-shell={options.lab_shell}: there is no such node; the lab has {', '.join(names)}")
+    if (options.keep_lab or options.lab_shell) and getattr(options, "numprocesses", None):
+        raise UsageError("--keep-lab and --lab-shell show one lab; leave out -n, which makes one per worker")
     return Settings(
         proxy=proxy,
         mode=mode,
@@ -210,6 +220,8 @@ def parse(options: argparse.Namespace) -> Settings:
         families=FAMILIES[options.family],
         release=_release(options, proxy),
         deadline_scale=options.deadline_scale,
+        keep_lab=options.keep_lab,
+        lab_shell=options.lab_shell,
         seed=options.seed,
         report=str(Path(options.report).absolute()),
     )

@@ -55,6 +55,7 @@ class Operations:
             "connect": self._connect,
             "write": self._write,
             "read": self._read,
+            "mounts": self._mounts,
         }
 
     def run(self) -> None:
@@ -202,6 +203,9 @@ class Operations:
         path.write_text(message["text"], encoding="utf-8")
         path.chmod(0o600)
         return {}
+
+    def _mounts(self, _: Message, __: list[int]) -> dict[str, int]:
+        return self._node_mounts
 
     def _read(self, message: Message, _: list[int]) -> dict[str, Any]:
         return {"text": Path(message["path"]).read_text(encoding="utf-8", errors="replace")}

@@ -184,6 +184,12 @@ class Lab:
         """Proxies that have ended since the last call. Raises PlumblineError if a part of the lab itself has."""
         return self.processes.exits()
 
+    def inside(self) -> tuple[int, dict[str, int]]:
+        """PID 1 of the lab as this machine numbers it, and its descriptors of the nodes' mount namespaces."""
+        watchdog = self.supervisor.pid
+        children = Path(f"/proc/{watchdog}/task/{watchdog}/children").read_text(encoding="ascii").split()
+        return int(children[0]), self.supervisor.call("mounts")
+
     def http_get(self, node: str, port: int, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
         connection.sock = self.supervisor.connect(node, "127.0.0.1", port)
