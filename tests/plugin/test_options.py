@@ -103,7 +103,6 @@ BAD = [
     ([*COMMAND, "--pod-network=ipip"], "--pod-network=ipip is unknown; choose one of routed, bridge, vxlan"),
     ([*COMMAND, "--control-plane=moon"], "--control-plane=moon is unknown; choose one of embedded, real"),
     ([*COMMAND, "--kernel=uml"], "--kernel=uml is not part of this version of plumbline yet; it has host"),
-    ([*COMMAND, "--keep-lab", "-n2"], "--keep-lab and --lab-shell show one lab; leave out -n, which makes one per"),
     ([*COMMAND, "--lab-shell=node-x", "--nodes=2"], "there is no such node; the lab has node-a, node-b"),
     ([*COMMAND, "--baseline=old.yaml"], "--baseline=old.yaml is not part of this version"),
     ([*COMMAND, "--services=1,10"], "--services=1,10 is not part of this version"),
