@@ -13,7 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from clusters.agent.client import AgentClient, BackendSpec, Capture, HeldConnection, PacedFlow, ProbeRequest
+from clusters.agent.client import (
+    AgentClient,
+    BackendSpec,
+    Capture,
+    HeldConnection,
+    PacedFlow,
+    ProbeRequest,
+    Recording,
+)
 from clusters.api import Backend, Node, Vantage
 from clusters.errors import PlumblineError
 from clusters.host import IptablesBackend, iptables_programs
@@ -27,6 +35,8 @@ from clusters.observation import Observation, Protocol
 from clusters.proxies.base import Place
 
 API_PORT = 6443
+# Nodes whose packets are recorded: rewinding costs a call per node and test.
+MAX_RECORDED_NODES = 8
 POOL_PORTS = (8080, 8081, 8082)
 # What no proxy translated ends at the router (see build.py), and is told so at once.
 ROUTER_RULES = """
@@ -97,6 +107,8 @@ class Lab:
             await_control_plane()
             self.timings["control plane"] = time.monotonic() - started
             self._register_nodes()
+            # Not the API server's own traffic on the nodes' loopback.
+            self._prober.record([str(netns(vantage.name)) for vantage in self._recorded], except_tcp_port=API_PORT)
         except BaseException:
             self._stack.close()
             raise
@@ -123,6 +135,13 @@ class Lab:
 
     def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
         return self._prober.capture(netns=vantage.place, interface=interface)
+
+    def rewind(self) -> None:
+        self._prober.rewind()
+
+    def recorded(self) -> Mapping[str, Recording]:
+        names = {str(netns(vantage.name)): vantage.name for vantage in self._recorded}
+        return {names[place]: seen for place, seen in self._prober.recorded(list(names)).items()}
 
     def received(self) -> Mapping[tuple[str, Protocol, int], int]:
         return self._server_agent.counts()
@@ -237,6 +256,7 @@ class Lab:
     def _describe(self) -> None:
         self.outside = _vantage(self.plan.client, "outside", None)
         self.nodes = [_node(node) for node in self.plan.nodes]
+        self._recorded = [self.outside, *(node.vantage for node in self.nodes[:MAX_RECORDED_NODES])]
 
     def _serve_pool(self) -> None:
         backends = [
