@@ -160,7 +160,7 @@ def test_the_first_failures_keep_the_rules_and_tables_of_the_node(lie: str, fini
         assert record["outcome"] == "fail"
         files = [finished.report / path for path in record["artefacts"]]
         packets = next(one for one in files if one.name.endswith("packets.txt")).read_text(encoding="utf-8")
-        assert "eth0      outgoing  IP / " in packets
+        assert "eth0      outgoing  0.0.0.0 > 0.0.0.0 hopopt" in packets
         assert any(one.suffix == ".pcap" and one.stat().st_size == 24 + 16 + 34 for one in files)
         texts = [one.read_text(encoding="utf-8") for one in files if one.suffix == ".txt"]
         node = record["observations"][0]["node"]
