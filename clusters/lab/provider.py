@@ -31,7 +31,7 @@ from clusters.lab.logged import Logged
 from clusters.lab.namespaces import netns
 from clusters.lab.supervised import Exit, Supervisor, search_path
 from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodNetwork, PodPlan
-from clusters.observation import Observation, Protocol
+from clusters.observation import Family, Observation, Protocol
 from clusters.proxies.base import Place
 
 API_PORT = 6443
@@ -85,6 +85,7 @@ class Lab:
         self._control_plane = control_plane or Embedded()
         self._ca: str | None = None
         self._token = secrets.token_urlsafe(24)
+        self._dense: set[str] = set()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -148,6 +149,25 @@ class Lab:
 
     def diagnostics(self, node: str) -> Mapping[str, str]:
         return self.outputs(node, NODE_DIAGNOSTICS)
+
+    def dense_backends(self, node: str, count: int) -> list[Backend]:
+        """`count` backends on a node in one namespace, made when they are first asked for; for scale.
+
+        They share a name and listen on the pool's ports at their own addresses: `served_at` tells them apart.
+        Raises ValueError for more than MAX_DENSE, or a node that there is not.
+        """
+        plan = self.plan.dense(node)
+        addresses = [plan.addresses(number) for number in range(count)]
+        if plan.name not in self._dense:
+            self._dense.add(plan.name)
+            self.supervisor.call("dense", node=node)
+            self._server_agent.serve([BackendSpec(plan.name, str(netns(plan.name)), POOL_PORTS, POOL_PORTS)])
+        backends = []
+        for ipv4, ipv6 in addresses:
+            known: dict[Family, str] = {"IPv4": ipv4, "IPv6": ipv6}
+            vantage = Vantage(plan.name, "pod", node, known, str(netns(plan.name)))
+            backends.append(Backend(plan.name, node, known, POOL_PORTS, vantage))
+        return backends
 
     # What a proxy needs.
 
