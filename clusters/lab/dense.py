@@ -16,13 +16,15 @@ from clusters.lab.topology import GATEWAY4, GATEWAY6, DensePlan, LabPlan
 LO, ETH0, DENSE = 1, 2, 90
 # The namespace's own end of the link, as its node knows it; no test uses these addresses.
 INNER4, INNER6 = "169.254.1.2", "fe80::2"
+# UDP answers leave from the address that was asked, which for IPv6 no interface has.
+ANSWER_FROM_THE_RANGE = {"net/ipv6/ip_nonlocal_bind": "1"}
 
 
 def build_dense(plan: LabPlan, dense: DensePlan) -> None:
     """Create the namespace of a node's dense range, and everybody's route to it."""
     new_network(netns(dense.name))
     with inside_network(netns(dense.name)) as namespace:
-        set_sysctls(SYSCTLS)
+        set_sysctls(SYSCTLS | ANSWER_FROM_THE_RANGE)
         inner = rtnl.Rtnl()
         with inside_network(netns(dense.node)):
             outer = rtnl.Rtnl()

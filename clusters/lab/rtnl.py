@@ -167,7 +167,7 @@ def route(
 
 
 def local_range(destination: str, prefix: int, index: int) -> Message:
-    """Make every address of a range local to the namespace, where wildcard sockets are then reached at all of them."""
+    """Make every address of a range local to the namespace: wildcard sockets are reached at all of them."""
     family = _family(destination)
     body = struct.pack("=BBBBBBBBI", family, prefix, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL, 0)
     body += _attr(RTA_OIF, struct.pack("=I", index)) + _attr(RTA_DST, ip_address(destination).packed)
