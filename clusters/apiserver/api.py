@@ -17,7 +17,7 @@ import orjson
 from clusters.apiserver.allocators import Transaction
 from clusters.apiserver.decoding import PLAIN_WRITE, UnknownFieldsError, WriteOptions, decode_object
 from clusters.apiserver.kinds import Registry, Resource
-from clusters.apiserver.names import label_errors
+from clusters.apiserver.names import metadata_errors
 from clusters.apiserver.patches import json_patch, merge_patch, strategic_merge_patch
 from clusters.apiserver.status import (
     ApiError,
@@ -119,6 +119,8 @@ class Api:
             raise already_exists(resource.plural, resource.group, metadata["name"])
         metadata["uid"] = str(uuid.uuid4())
         metadata["creationTimestamp"] = self._now()
+        if resource.status_apart and not resource.builtin:
+            obj.pop("status", None)
         with Transaction(dry_run=options.dry_run) as transaction:
             self._strategy(resource).prepare_create(obj, transaction)
             if _has_generation(resource, obj):
@@ -279,7 +281,7 @@ class Api:
     def _check_metadata(self, resource: Resource, obj: JsonObject) -> None:
         metadata = obj["metadata"]
         name = metadata.get("name")
-        errors = label_errors(metadata.get("labels") or {}, "metadata.labels")
+        errors = metadata_errors(metadata)
         if not name:
             errors.insert(0, required("metadata.name", "name or generateName is required"))
         elif problem := self._strategy(resource).name_problem(name):

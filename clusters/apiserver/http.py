@@ -22,9 +22,8 @@ from clusters.apiserver.faults import Caller, CutError, Faults, Viewer
 from clusters.apiserver.kinds import Resource
 from clusters.apiserver.lists import encode_list, list_body
 from clusters.apiserver.negotiation import CONTENT_TYPES, Form, choose
-from clusters.apiserver.options import parse_list, parse_watch, parse_write, wants_dry_run, wants_watch
+from clusters.apiserver.options import chosen, parse_list, parse_watch, parse_write, wants_dry_run, wants_watch
 from clusters.apiserver.paths import Target, parse_target, verb
-from clusters.apiserver.selectors import parse_selectors
 from clusters.apiserver.status import (
     ApiError,
     JsonObject,
@@ -177,7 +176,7 @@ class Handler:
                 return self._create(request, resource, target, _decode(request, body), form)
             case "DELETE" if resource.namespaced == (target.namespace is not None):
                 options = delete_options(query, _decode(request, body) if body else {})
-                selectors = parse_selectors(query.get("labelSelector", ""), query.get("fieldSelector", ""))
+                selectors = chosen(query, resource.selectable)
                 gone = self._api.delete_collection(resource, Selection(target.namespace, selectors), options)
                 metadata: JsonObject = {"resourceVersion": str(self._api.store.revision)}
                 return _formed(encode_list(resource, metadata, gone), resource, form, query)
@@ -192,7 +191,7 @@ class Handler:
         form: Form,
         caller: Caller | None,
     ) -> web.StreamResponse:
-        options = parse_list(query)
+        options = parse_list(query, resource.selectable)
         if caller is not None and (options.exact or options.proceed):
             self._faults.forget_the_past(caller)
         response = _formed(list_body(self._api.store, resource, namespace, options), resource, form, query)
@@ -245,7 +244,7 @@ class Handler:
         self, request: web.BaseRequest, resource: Resource, target: Target, query: Mapping[str, str], form: Form
     ) -> web.StreamResponse:
         """Errors found once the parameters are sound are events of a successful stream, as upstream."""
-        options = parse_watch(query)
+        options = parse_watch(query, resource.selectable)
         present = None if form == "json" else _presenter(resource, form, query)
         response = web.StreamResponse(headers={"Content-Type": _JSON, "Cache-Control": "no-cache, private"})
         await response.prepare(request)

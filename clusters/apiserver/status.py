@@ -86,6 +86,10 @@ def too_many(field: str, count: int, limit: int) -> FieldError:
     return FieldError(field, "FieldValueTooMany", f"Too many: {count}: must have at most {limit} items")
 
 
+def too_long(field: str, limit: int) -> FieldError:
+    return FieldError(field, "FieldValueTooLong", f"Too long: may not be more than {limit} bytes")
+
+
 def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> ApiError:
     """422: the object was understood and breaks rules; every broken field is a cause."""
     told = str(errors[0]) if len(errors) == 1 else "[" + ", ".join(map(str, errors)) + "]"
