@@ -50,8 +50,12 @@ def decode_yaml(body: bytes) -> Any:
     import yaml
 
     try:
-        return yaml.load(body, _plain_loader())  # noqa: S506 - it derives from the safe loader
-    except yaml.YAMLError as problem:
+        # A few hundred bytes of aliases to aliases stand for more than fits into memory.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(body, _plain_loader())):
+            raise bad_request("error decoding YAML: aliases are not taken")
+        return orjson.loads(orjson.dumps(yaml.load(body, _plain_loader())))  # noqa: S506 - a safe loader's child
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as problem:
+        # A key that is no text, a number beyond all bounds, a binary value: what JSON has no word for.
         raise bad_request(f"error decoding YAML: {' '.join(str(problem).split())}") from problem
 
 
@@ -76,7 +80,9 @@ def delete_options(query: Mapping[str, str], body: Any) -> DeleteOptions:
     """
     if not isinstance(body, dict):
         raise bad_request("delete options must be a JSON object")
-    preconditions = body.get("preconditions") or {}
+    if body.get("kind", "DeleteOptions") != "DeleteOptions":
+        raise bad_request(f"the body of a delete is of kind DeleteOptions, not {body['kind']!r}")
+    preconditions = {} if body.get("preconditions") is None else body["preconditions"]
     if not isinstance(preconditions, dict):
         raise bad_request("preconditions must be a JSON object")
     if errors := _delete_errors(query, body):

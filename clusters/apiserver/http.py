@@ -6,6 +6,7 @@ The dispatch is by hand: aiohttp's router, middlewares and access log cost more 
 
 import asyncio
 import hmac
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from clusters.apiserver.status import (
     ApiError,
     JsonObject,
     bad_request,
+    internal_error,
     method_not_allowed,
     no_such_path,
     unauthorized,
@@ -87,6 +89,12 @@ class Handler:
             return _failure(ApiError(413, "RequestEntityTooLarge", f"limit is {MAX_BODY_BYTES} bytes"))
         except CutError:
             return _broken(request)
+        except (RecursionError, orjson.JSONEncodeError):
+            return _failure(bad_request("the object is nested too deeply"))
+        except Exception as problem:
+            # A defect of this server: told to the client as an answer, and to whoever reads the log in full.
+            logging.exception("%s %s", request.method, request.path)
+            return _failure(internal_error(f"{type(problem).__name__}: {problem}"))
 
     def _is_authorized(self, request: web.BaseRequest) -> bool:
         given = request.headers.get("Authorization", "")
@@ -130,7 +138,7 @@ class Handler:
         if target.namespace is not None and not resource.namespaced:
             raise no_such_path()
         # Without a definition nobody knows whether a custom resource has a status of its own: it may be used.
-        has_status = resource.status_apart or not resource.builtin
+        has_status = resource.status_apart or resource.learnt
         if target.subresource is not None and not (target.subresource == "status" and has_status):
             raise no_such_path()
         if target.name is not None:

@@ -21,6 +21,7 @@ class Resource:
     - `categories`: what `kubectl get all` and its like expand to.
     - `printed`: it can be had as a Table (see `tables`).
     - `selectable`: fields that field selectors may name besides name and namespace; None for any.
+    - `learnt`: nobody defined it, an object of it was simply posted.
     """
 
     group: str
@@ -37,6 +38,7 @@ class Resource:
     categories: tuple[str, ...] = ()
     printed: bool = False
     selectable: tuple[str, ...] | None = ()
+    learnt: bool = False
 
     @property
     def api_version(self) -> str:
@@ -192,7 +194,8 @@ class Registry:
 
     def learn(self, group: str, version: str, plural: str, kind: str, *, namespaced: bool) -> Resource:
         """A resource seen for the first time, in a POST of an object of `kind`."""
-        return self.add(Resource(group, version, plural, kind, namespaced, builtin=False, selectable=None))
+        resource = Resource(group, version, plural, kind, namespaced, builtin=False, selectable=None, learnt=True)
+        return self.add(resource)
 
     def groups(self) -> dict[str, list[str]]:
         """Every group but the core one, with its versions, in the order they were first served."""

@@ -101,7 +101,7 @@ def _schemas(resources: Sequence[Resource]) -> JsonObject:
     schemas: JsonObject = {}
     for resource in resources:
         name = fields.type_of(resource.key)
-        inside = _properties(name, schemas) if name else dict.fromkeys(("apiVersion", "kind"), {"type": "string"})
+        inside = _properties(name, schemas) if name else {one: {"type": "string"} for one in ("apiVersion", "kind")}
         schemas[_schema_name(resource)] = {
             "type": "object",
             "properties": {**inside, "metadata": _shape_schema(shapes.METADATA)},

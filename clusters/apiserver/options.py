@@ -44,7 +44,7 @@ class Continue:
         try:
             revision, after = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
             return Continue(int(revision), str(after))
-        except (binascii.Error, ValueError, TypeError) as problem:
+        except (binascii.Error, ValueError, TypeError, OverflowError) as problem:
             raise bad_request(f"continue key is not valid: {token!r}") from problem
 
 

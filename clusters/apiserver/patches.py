@@ -12,6 +12,7 @@ dataplanes see; a list that is not in it is replaced, as upstream does with list
 """
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,13 +49,13 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def json_patch(target: JsonObject, operations: Any) -> Any:
-    """RFC 6902. Raises ApiError 400 for a malformed patch, 422 for one that does not apply (as a failed test)."""
+    """RFC 6902. Raises ApiError 400 for what is no list, 422 for what cannot be applied (as a failed test)."""
     if not isinstance(operations, list):
         raise bad_request("a JSON patch is a list of operations")
     document: Any = copy.deepcopy(target)
     for operation in operations:
         if not isinstance(operation, dict) or not isinstance(operation.get("path"), str):
-            raise bad_request("every operation of a JSON patch is an object with an op and a path")
+            raise _inapplicable("every operation of a JSON patch is an object with an op and a path")
         document = _apply_operation(document, operation)
     return document
 
@@ -80,24 +81,24 @@ def _apply_operation(document: Any, operation: JsonObject) -> Any:
                 raise _inapplicable(f"testing value {operation['path']} failed")
             return document
         case other:
-            raise bad_request(f"unknown JSON patch operation {other!r}")
+            raise _inapplicable(f"unknown JSON patch operation {other!r}")
 
 
 def _member(operation: JsonObject, name: str) -> Any:
     if name not in operation:
-        raise bad_request(f"the JSON patch operation {operation.get('op')!r} needs {name!r}")
+        raise _inapplicable(f"the JSON patch operation {operation.get('op')!r} needs {name!r}")
     return operation[name]
 
 
 def _pointer(text: Any) -> list[str]:
     """RFC 6901: "" is the whole document, "~1" is "/", "~0" is "~"."""
     if not isinstance(text, str) or (text and not text.startswith("/")):
-        raise bad_request(f"{text!r} is not a JSON pointer")
+        raise _inapplicable(f"{text!r} is not a JSON pointer")
     return [step.replace("~1", "/").replace("~0", "~") for step in text.split("/")[1:]]
 
 
 def _index(step: str, length: int) -> int:
-    if not step.isdigit() or int(step) >= length:
+    if not re.fullmatch("[0-9]{1,9}", step) or int(step) >= length:
         raise _inapplicable(f"index {step!r} is not in the list")
     return int(step)
 
@@ -156,13 +157,13 @@ def _strategic(target: Any, patch: JsonObject, kind: str, path: str) -> JsonObje
         return replaced
     if directive == "delete":
         return {}
-    merged = dict(target) if isinstance(target, dict) else {}
-    if "$retainKeys" in patch:
-        merged = {key: value for key, value in merged.items() if key in patch["$retainKeys"]}
+    if directive not in (None, "merge"):
+        raise bad_request(f"{directive!r} is no $patch directive: use replace, delete or merge")
+    merged = _retained(target, patch) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if key.startswith("$deleteFromPrimitiveList/"):
-            name = key.partition("/")[2]
-            merged[name] = [item for item in merged.get(name, []) if item not in value]
+            name, removed = key.partition("/")[2], _listed(value, key)
+            merged[name] = [item for item in _listed(merged.get(name) or [], name) if item not in removed]
         elif not key.startswith("$"):
             where = f"{path}.{key}" if path else key
             if value is None:
@@ -170,13 +171,27 @@ def _strategic(target: Any, patch: JsonObject, kind: str, path: str) -> JsonObje
             elif isinstance(value, dict):
                 merged[key] = _strategic(merged.get(key), value, kind, where)
             elif isinstance(value, list):
-                merged[key] = _strategic_list(merged.get(key) or [], value, kind, where)
+                merged[key] = _strategic_list(_listed(merged.get(key) or [], where), value, kind, where)
             else:
                 merged[key] = value
     for key, order in patch.items():
         if key.startswith("$setElementOrder/"):
             _reorder(merged, key.partition("/")[2], order, kind, path)
     return merged
+
+
+def _retained(target: JsonObject, patch: JsonObject) -> JsonObject:
+    """A copy of `target` with the fields that the patch says to keep, which are all unless it says so."""
+    if "$retainKeys" not in patch:
+        return dict(target)
+    retained = _listed(patch["$retainKeys"], "$retainKeys")
+    return {key: value for key, value in target.items() if key in retained}
+
+
+def _listed(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise bad_request(f"{what} must be a list")
+    return value
 
 
 def _merge_keys(kind: str, path: str) -> tuple[str, ...] | None:

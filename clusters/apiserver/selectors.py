@@ -15,6 +15,9 @@ from clusters.apiserver.status import ApiError, JsonObject, bad_request
 
 Operator: TypeAlias = Literal["=", "!=", "in", "notin", "exists", "!exists", ">", "<"]
 
+LONGEST = 63
+"""The most characters of a label's name, and of its value."""
+
 _KEY = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
 _VALUE = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
 _LABEL_TERM = re.compile(
@@ -102,6 +105,8 @@ def parse_labels(text: str) -> tuple[LabelTerm, ...]:
             raise _unparsable("labelSelector", text)
         position = found.end()
         terms.append(_label_term(found, text))
+        if any(len(value) > LONGEST for value in (terms[-1].key.rpartition("/")[2], *terms[-1].values)):
+            raise _unparsable("labelSelector", text)
     return tuple(terms)
 
 

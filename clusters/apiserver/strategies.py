@@ -20,6 +20,7 @@ from clusters.apiserver.status import (
     forbidden_field,
     invalid,
     invalid_value,
+    not_supported,
     required,
     too_long,
     too_many,
@@ -249,6 +250,9 @@ def _invalid_cidr(obj: JsonObject, errors: list[FieldError]) -> ApiError:
     return invalid("ServiceCIDR", "networking.k8s.io", obj["metadata"]["name"], errors)
 
 
+SCOPES = ("Cluster", "Namespaced")
+
+
 class CustomResourceDefinitions(Strategy):
     """A definition serves its resources from the moment it exists, and takes their objects with it when it goes.
 
@@ -287,6 +291,8 @@ class CustomResourceDefinitions(Strategy):
         if not missing and obj["metadata"]["name"] != f"{names['plural']}.{spec['group']}":
             why = 'must be spec.names.plural+"."+spec.group'
             missing = [invalid_value("metadata.name", obj["metadata"]["name"], why)]
+        if not missing and spec["scope"] not in SCOPES:
+            missing = [not_supported("spec.scope", spec["scope"], SCOPES)]
         if missing:
             raise self._invalid(obj, missing)
         names.setdefault("listKind", names["kind"] + "List")

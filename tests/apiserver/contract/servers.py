@@ -5,7 +5,7 @@ import base64
 import json
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPMessage, HTTPSConnection
@@ -98,10 +98,10 @@ class Standing:
         path: str,
         body: object = None,
         content: str = JSON,
-        headers: Mapping[str, str] | None = None,
+        headers: Any = None,
         **query: str,
     ) -> Answer:
-        """One request with the token, unless `headers` bring another. `continue_` stands for `continue`."""
+        """One request with the token, unless `headers` (a mapping) bring another. `continue_` is `continue`."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         words = {name.rstrip("_"): value for name, value in query.items()}
         path += f"?{urlencode(words)}" if words else ""
@@ -113,7 +113,7 @@ class Standing:
         is_json = JSON in response.headers.get("Content-Type", "")
         return Answer(response.status, json.loads(text) if is_json else text, response.headers)
 
-    def watch(self, path: str, headers: Mapping[str, str] | None = None, **query: str) -> Watch:
+    def watch(self, path: str, headers: Any = None, **query: str) -> Watch:
         connection = self.connect()
         sent = {"Authorization": f"Bearer {self.token}"} | dict(headers or {})
         connection.request("GET", f"{path}?{urlencode({'watch': 'true'} | query)}", headers=sent)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.apiserver.contract.objects import add, config_map, endpoint_slice, path, service, slices
-from tests.apiserver.contract.servers import APPLY, JSON_PATCH, MERGE, Standing
+from tests.apiserver.contract.servers import APPLY, JSON_PATCH, MERGE, STRATEGIC, Standing
 
 INVALID, BAD = (422, "Invalid"), (400, "BadRequest")
 LONG = "x" * 64
@@ -77,6 +77,7 @@ def test_queries_that_make_no_sense(
         (b'{"metadata":{"name":"a"},"kind":"Secret","apiVersion":"v1"}', BAD),
         (b'{"metadata":{"name":"a"},"kind":"ConfigMap","apiVersion":"v2"}', BAD),
         (b'{"metadata":{"name":"a","namespace":"elsewhere"}}', BAD),
+        (b'{"metadata":{"name":"a","labels":' + b'{"x":' * 900 + b"1" + b"}" * 900 + b"}}", BAD),
         (b"{}", INVALID),
         (b'{"metadata":{"name":""}}', INVALID),
         (b'{"metadata":{"name":"Upper"}}', INVALID),
@@ -143,9 +144,18 @@ def test_paths_that_name_nothing(server: Standing, method: str, where: str, code
         ([{"op": "test", "path": "/data/a", "value": "2"}], JSON_PATCH, 422, "Invalid"),
         ([{"op": "remove", "path": "/data/absent"}], JSON_PATCH, 422, "Invalid"),
         ({"metadata": {"name": "other"}}, MERGE, 400, "BadRequest"),
-        ({"data": "text"}, MERGE, 400, "BadRequest"),
+        ({"data": "text"}, MERGE, 422, "Invalid"),
+        ({"data": {"a": 1}}, MERGE, 422, "Invalid"),
+        ({"data": "text"}, STRATEGIC, 422, "Invalid"),
+        ({"kind": "Secret"}, MERGE, 422, "Invalid"),
+        ({"metadata": {"namespace": "elsewhere"}}, MERGE, 400, "BadRequest"),
+        ({"metadata": {"labels": {"a b": "c"}}}, MERGE, 422, "Invalid"),
+        ({"metadata": None}, MERGE, 400, "BadRequest"),
+        ([{"op": "nonsense", "path": "/data"}], JSON_PATCH, 422, "Invalid"),
+        ([{"op": "add", "path": "data"}], JSON_PATCH, 422, "Invalid"),
+        ([{"op": "replace", "path": "", "value": []}], JSON_PATCH, 422, "Invalid"),
         ({"metadata": {"resourceVersion": "1"}}, MERGE, 409, "Conflict"),
-        ({"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}}, MERGE, 409, "Conflict"),
+        ({"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}}, MERGE, 422, "Invalid"),
         (b"a: [", APPLY, 400, "BadRequest"),
     ],
     ids=str,

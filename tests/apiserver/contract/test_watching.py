@@ -35,7 +35,7 @@ def version(server: Standing, where: str) -> str:
 
 def until_bookmark(frames: Iterator[dict[str, Any]]) -> tuple[list[str], dict[str, Any]]:
     """The names that come before the first bookmark, and its object."""
-    names = []
+    names: list[str] = []
     for frame in frames:
         if frame["type"] == "BOOKMARK":
             return names, frame["object"]

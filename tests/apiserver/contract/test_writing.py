@@ -10,8 +10,8 @@ from tests.apiserver.contract.servers import JSON_PATCH, MERGE, STRATEGIC, Stand
 
 
 def test_the_server_sets_what_identifies_an_object(server: Standing, namespace: str) -> None:
-    mine = {"uid": "mine", "generation": 7, "creationTimestamp": None, "selfLink": "/mine"}
-    (made,) = add(server, path(namespace), config_map("a", **mine))
+    mine = config_map("a", uid="mine", creationTimestamp=None, selfLink="/mine")
+    (made,) = add(server, path(namespace), mine)
     assert made.metadata["uid"] not in ("", "mine")
     assert made.metadata["creationTimestamp"].endswith("Z")
     assert int(made.metadata["resourceVersion"]) > 0
@@ -137,10 +137,10 @@ def test_status_is_written_apart(server: Standing, namespace: str) -> None:
     (made,) = add(server, path(namespace, "services"), sent)
     assert made["status"] == {"loadBalancer": {}}
     where = path(namespace, "services", "a")
-    status = {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2"}]}}, "spec": {"type": "ClusterIP"}}
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2"}]}}, "spec": {"sessionAffinity": "ClientIP"}}
     changed = server.call("PATCH", f"{where}/status", status, MERGE).must_be(200)
     assert changed["status"]["loadBalancer"]["ingress"] == [{"ip": "192.0.2.2", "ipMode": "VIP"}]
-    assert changed["spec"]["type"] == "LoadBalancer"
+    assert changed["spec"]["sessionAffinity"] == "None"
     other = {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.3"}]}}, "metadata": {"labels": {"x": "y"}}}
     changed = server.call("PATCH", where, other, MERGE).must_be(200)
     assert changed["status"]["loadBalancer"]["ingress"] == [{"ip": "192.0.2.2", "ipMode": "VIP"}]
@@ -176,8 +176,14 @@ def test_a_dry_run_reserves_no_address(server: Standing, namespace: str) -> None
 
 
 def test_a_service_gets_its_addresses_and_ports(server: Standing, namespace: str) -> None:
-    spec = {"type": "LoadBalancer", "ipFamilyPolicy": "RequireDualStack", "externalTrafficPolicy": "Local"}
-    (made,) = add(server, path(namespace, "services"), service("a", **spec, loadBalancerClass="example.org/none"))
+    wanted = service(
+        "a",
+        type="LoadBalancer",
+        ipFamilyPolicy="RequireDualStack",
+        externalTrafficPolicy="Local",
+        loadBalancerClass="example.org/none",
+    )
+    (made,) = add(server, path(namespace, "services"), wanted)
     got = made["spec"]
     assert got["ipFamilies"] == ["IPv4", "IPv6"]
     assert got["clusterIP"] == got["clusterIPs"][0]
