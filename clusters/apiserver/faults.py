@@ -277,8 +277,8 @@ def _parse(name: str, body: Any) -> Fault:
     return Fault(
         name,
         kind,
-        _parse_selector(kind, body.get("selector") or {}),
-        _parse_parameters(kind, body.get("parameters") or {}),
+        _parse_selector(kind, body.get("selector", {})),
+        _parse_parameters(kind, body.get("parameters", {})),
         _positive("count", body.get("count"), int),
         _positive("seconds", body.get("seconds"), int, float),
     )

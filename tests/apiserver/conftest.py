@@ -23,6 +23,9 @@ from clusters.apiserver.status import ApiError
 ANSWER_SECONDS = 20.0
 """How long any single read may take; only a broken server comes near it."""
 
+NODE = "node-a"
+"""The node whose loopback the server's second socket stands for."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -140,7 +143,7 @@ def start_server(*arguments: str, log: IO[bytes] | None = None) -> Server:
     token = secrets.token_hex(16)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as unguarded:
         fds = (listener.fileno(), unguarded.fileno(), ready_writer)
-        command = [sys.executable, "-m", "clusters.apiserver", f"--listen-fd={fds[0]}", f"--open-fd={fds[1]}"]
+        command = [sys.executable, "-m", "clusters.apiserver", f"--listen-fd={fds[0]}", f"--open-fd={fds[1]}:{NODE}"]
         command += [f"--ready-fd={ready_writer}", *arguments]
         environment = os.environ | {"PLUMBLINE_API_TOKEN": token}
         process = subprocess.Popen(command, pass_fds=fds, env=environment, stdout=log, stderr=log)
