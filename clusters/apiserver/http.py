@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import ClientConnectionResetError, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 
 from clusters.apiserver.api import APPLY, Api
 from clusters.apiserver.bodies import decode, decode_json, decode_yaml, delete_options
@@ -48,6 +48,15 @@ IDLE_SECONDS = 3600.0
 """An idle connection stays open: a client's pool that outlives it would have its next request reset."""
 
 _JSON = "application/json"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message of aiohttp says something of this server, and not that a client speaks no HTTP."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_LOGGER = logging.getLogger(__name__)
+_LOGGER.addFilter(_is_news)
 
 
 class Handler:
@@ -89,11 +98,13 @@ class Handler:
             return _failure(ApiError(413, "RequestEntityTooLarge", f"limit is {MAX_BODY_BYTES} bytes"))
         except CutError:
             return _broken(request)
+        except ConnectionError:
+            return _broken(request)  # the client went away while it was answered
         except (RecursionError, orjson.JSONEncodeError):
             return _failure(bad_request("the object is nested too deeply"))
         except Exception as problem:
             # A defect of this server: told to the client as an answer, and to whoever reads the log in full.
-            logging.exception("%s %s", request.method, request.path)
+            _LOGGER.exception("%s %s", request.method, request.path)
             return _failure(internal_error(f"{type(problem).__name__}: {problem}"))
 
     def _is_authorized(self, request: web.BaseRequest) -> bool:
@@ -311,6 +322,7 @@ def make_server(handler: Handler) -> web.Server:
         request_factory=make_request,
         handler_cancellation=True,
         access_log=None,
+        logger=_LOGGER,
         keepalive_timeout=IDLE_SECONDS,
         max_line_size=64 * 1024,
     )

@@ -130,6 +130,7 @@ def parse_watch(query: Mapping[str, str], selectable: Collection[str] | None = N
         errors.append(forbidden_field("continue", "continue is forbidden for watch"))
     _refuse(errors)
     number = _revision(revision)
+    _number(query, "limit")
     initial = _flag(query, "sendInitialEvents") if wants_initial is not None else number == 0
     seconds = max(_number(query, "timeoutSeconds"), 0)
     return WatchOptions(

@@ -16,6 +16,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from clusters.apiserver.status import ApiError, JsonObject, bad_request
 
 MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -35,6 +37,10 @@ PRIMITIVE_SETS = frozenset({"*:metadata.finalizers", "Node:spec.podCIDRs"})
 """Lists of scalars that strategic merge patch unites instead of replacing."""
 
 
+MAX_OPERATIONS = 10_000
+COPIED_BYTES = 3 << 20
+
+
 def merge_patch(target: Any, patch: Any) -> Any:
     """RFC 7386: objects merge, null deletes, everything else replaces. `target` is not changed."""
     if not isinstance(patch, dict):
@@ -49,13 +55,23 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def json_patch(target: JsonObject, operations: Any) -> Any:
-    """RFC 6902. Raises ApiError 400 for what is no list, 422 for what cannot be applied (as a failed test)."""
+    """RFC 6902. Raises ApiError 400 for what is no list, 422 for what cannot be applied (as a failed test).
+
+    413 for more than MAX_OPERATIONS, or copies of more than COPIED_BYTES in all: each may double the document.
+    """
     if not isinstance(operations, list):
         raise bad_request("a JSON patch is a list of operations")
+    if len(operations) > MAX_OPERATIONS:
+        raise _too_large(f"a JSON patch has at most {MAX_OPERATIONS} operations")
     document: Any = copy.deepcopy(target)
+    copied = 0
     for operation in operations:
         if not isinstance(operation, dict) or not isinstance(operation.get("path"), str):
             raise _inapplicable("every operation of a JSON patch is an object with an op and a path")
+        if operation.get("op") == "copy":
+            copied += len(orjson.dumps(_resolve(document, _pointer(_member(operation, "from")))))
+            if copied > COPIED_BYTES:
+                raise _too_large(f"a JSON patch may copy at most {COPIED_BYTES} bytes")
         document = _apply_operation(document, operation)
     return document
 
@@ -136,6 +152,10 @@ def _remove(document: Any, path: Sequence[str]) -> Any:
     _resolve(parent, [last])
     del parent[_index(last, len(parent)) if isinstance(parent, list) else last]
     return document
+
+
+def _too_large(why: str) -> ApiError:
+    return ApiError(413, "RequestEntityTooLarge", why)
 
 
 def _inapplicable(why: str) -> ApiError:
