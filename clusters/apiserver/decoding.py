@@ -53,6 +53,8 @@ def decode_object(
 
     ApiError 400 where it is none; UnknownFieldsError, a kind of it, where `options` say to be strict.
     """
+    if body is None:
+        body = {}  # in Go, null leaves an object as it was: empty
     if not isinstance(body, dict):
         raise bad_request("the body of the request must be a JSON object")
     version, kind = body.get("apiVersion") or resource.api_version, body.get("kind") or resource.kind

@@ -78,6 +78,7 @@ def test_queries_that_make_no_sense(
         (b'{"metadata":{"name":"a"},"kind":"ConfigMap","apiVersion":"v2"}', BAD),
         (b'{"metadata":{"name":"a","namespace":"elsewhere"}}', BAD),
         (b'{"metadata":{"name":"a","labels":' + b'{"x":' * 900 + b"1" + b"}" * 900 + b"}}", BAD),
+        (b"null", INVALID),
         (b"{}", INVALID),
         (b'{"metadata":{"name":""}}', INVALID),
         (b'{"metadata":{"name":"Upper"}}', INVALID),
