@@ -8,8 +8,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,8 +133,8 @@ class Api:
         if resource.status_apart and not resource.builtin:
             obj.pop("status", None)
         with Transaction(dry_run=options.dry_run) as transaction:
-            with self._sound_metadata(resource, obj):
-                self._strategy(resource).prepare_create(obj, transaction)
+            strategy = self._strategy(resource)
+            self._validate(resource, obj, lambda: strategy.prepare_create(obj, transaction))
             if self.store.get(resource, namespace, metadata["name"]) is not None:
                 raise already_exists(resource.plural, resource.group, metadata["name"])
             if _has_generation(resource, obj):
@@ -298,20 +297,17 @@ class Api:
     def _decoded(self, resource: Resource, namespace: str, body: Any, options: WriteOptions) -> JsonObject:
         return decode_object(resource, self._strategy(resource).shape, namespace, body, options)
 
-    @contextmanager
-    def _sound_metadata(self, resource: Resource, obj: JsonObject) -> Iterator[None]:
-        """Refuse what is wrong with an object's metadata, together with what is refused inside."""
+    def _validate(self, resource: Resource, obj: JsonObject, prepare: Callable[[], None]) -> None:
+        """Refuse what is wrong with an object's metadata together with what its strategy's `prepare` refuses."""
         metadata = obj["metadata"]
-        name = metadata.get("name") or ""
+        name = metadata.setdefault("name", "")
         errors = metadata_errors(metadata)
         if not name:
             errors.insert(0, required("metadata.name", "name or generateName is required"))
         elif problem := self._strategy(resource).name_problem(name):
             errors.insert(0, invalid_value("metadata.name", name, problem))
-        if not name:
-            metadata["name"] = ""
         try:
-            yield
+            prepare()
         except InvalidError as refused:
             errors += refused.errors
         if errors:
@@ -350,8 +346,8 @@ class Api:
             if "status" in before:
                 obj["status"] = before["status"]
         with Transaction(dry_run=options.dry_run) as transaction:
-            with self._sound_metadata(resource, obj):
-                self._strategy(resource).prepare_update(obj, before, transaction)
+            strategy = self._strategy(resource)
+            self._validate(resource, obj, lambda: strategy.prepare_update(obj, before, transaction))
             if "generation" in was and _desired(obj) != _desired(before):
                 metadata["generation"] = was["generation"] + 1
             return self._settle(resource, old, before, obj, writer, dry_run=options.dry_run)

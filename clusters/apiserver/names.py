@@ -97,18 +97,24 @@ _STANDARD_FINALIZERS = ("foregroundDeletion", "kubernetes", "orphan")
 
 def metadata_errors(metadata: JsonObject) -> list[FieldError]:
     """What the API refuses in an object's metadata, besides its name."""
-    errors = label_errors(metadata.get("labels") or {}, "metadata.labels")
-    annotations: Mapping[str, str] = metadata.get("annotations") or {}
-    for key in annotations:
-        if problem := qualified_name(key.lower()):
-            errors.append(invalid_value("metadata.annotations", key, problem))
-    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > ANNOTATION_BYTES:
-        errors.append(too_long("metadata.annotations", ANNOTATION_BYTES))
+    errors = label_errors(metadata["labels"], "metadata.labels") if metadata.get("labels") else []
+    if metadata.get("annotations"):
+        errors += _annotation_errors(metadata["annotations"])
     for i, finalizer in enumerate(metadata.get("finalizers") or ()):
         if finalizer not in _STANDARD_FINALIZERS and ("/" not in finalizer or qualified_name(finalizer)):
             why = "name is neither a standard finalizer name nor is it fully qualified"
             errors.append(invalid_value(f"metadata.finalizers[{i}]", finalizer, why))
-    return errors + _owner_errors(metadata.get("ownerReferences") or [])
+    if metadata.get("ownerReferences"):
+        errors += _owner_errors(metadata["ownerReferences"])
+    return errors
+
+
+def _annotation_errors(annotations: Mapping[str, str]) -> list[FieldError]:
+    field = "metadata.annotations"
+    errors = [invalid_value(field, key, problem) for key in annotations if (problem := qualified_name(key.lower()))]
+    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > ANNOTATION_BYTES:
+        errors.append(too_long(field, ANNOTATION_BYTES))
+    return errors
 
 
 def _owner_errors(owners: Sequence[JsonObject]) -> list[FieldError]:

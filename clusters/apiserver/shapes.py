@@ -18,6 +18,8 @@ Shape = Any
 `INT_OR_STRING`, None for anything. Absent fields are always allowed."""
 
 INT_OR_STRING = (int, str)
+MOST = 2**31
+"""Integers of the API that are looked at here have 32 bits."""
 
 METADATA: dict[str, Shape] = {
     "name": str,
@@ -186,7 +188,24 @@ def drop_unknown(key: tuple[str, str, str], obj: JsonObject) -> list[str]:
     Raises ApiError 400 for something else where a list or an object belongs.
     """
     shape = complete(key)
-    return list(_drop_unknown(shape, obj, "")) if shape is not None else []
+    return [] if shape is None or _is_known(shape, obj) else list(_drop_unknown(shape, obj, ""))
+
+
+def _is_known(shape: Shape, value: Any) -> bool:
+    """Whether `_drop_unknown` has nothing to do or to say: almost always, so this is the fast way to know."""
+    if type(value) is list:
+        return type(shape) is list and all(_is_known(shape[0], inner) for inner in value)
+    if type(value) is not dict:
+        return value is None or not (type(shape) is dict or type(shape) is list)
+    if type(shape) is not dict or "*" in shape:
+        return shape is None or type(shape) is dict
+    if not value.keys() <= shape.keys():
+        return False
+    for name, inner in value.items():
+        wanted = shape[name]
+        if (type(wanted) is dict or type(wanted) is list) and not _is_known(wanted, inner):
+            return False
+    return True
 
 
 def _drop_unknown(shape: Shape, value: Any, path: str) -> Iterator[str]:
@@ -232,7 +251,7 @@ def check(shape: Shape, value: Any, path: str = "") -> None:
     elif shape is INT_OR_STRING:
         if type(value) not in INT_OR_STRING:
             raise _mismatch(path, "a number or a string")
-    elif type(value) is not shape or (shape is int and not -(2**31) <= value < 2**31):
+    elif type(value) is not shape or (shape is int and not -MOST <= value < MOST):
         raise _mismatch(path, {str: "a string", int: "an integer of 32 bits", bool: "true or false"}[shape])
 
 
@@ -243,8 +262,9 @@ def _check_fields(shape: dict[str, Shape], value: Any, path: str) -> None:
     for name, inner in value.items():
         wanted = everything or shape.get(name)
         # Most values are plain and right; they need no call and no path.
-        if wanted is not None and (wanted is int or type(inner) is not wanted):
-            check(wanted, inner, f"{path}.{name}" if path else name)
+        if wanted is None or (type(inner) is wanted and (wanted is not int or -MOST <= inner < MOST)):
+            continue
+        check(wanted, inner, f"{path}.{name}" if path else name)
 
 
 def _mismatch(path: str, wanted: str) -> Exception:
