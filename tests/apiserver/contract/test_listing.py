@@ -6,6 +6,9 @@ import pytest
 from tests.apiserver.contract.objects import add, config_map, path, service
 from tests.apiserver.contract.servers import MERGE, Standing
 
+CHOSEN_PORT = 30077
+"""In the part of the range that is left to people: the server picks there only when the rest is used up."""
+
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
@@ -161,13 +164,17 @@ def test_a_limit_of_nothing_is_none(server: Standing, namespace: str) -> None:
 
 
 def test_tables(server: Standing, namespace: str) -> None:
-    add(server, path(namespace, "services"), service("a", type="NodePort", ports=[{"port": 80, "nodePort": 30999}]))
+    add(
+        server,
+        path(namespace, "services"),
+        service("a", type="NodePort", ports=[{"port": 80, "nodePort": CHOSEN_PORT}]),
+    )
     table = server.call("GET", path(namespace, "services"), headers={"Accept": TABLE}).must_be(200)
     columns = [column["name"] for column in table["columnDefinitions"]]
     assert columns == ["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "Selector"]
     (row,) = table["rows"]
     cells = dict(zip(columns, row["cells"], strict=True))
-    assert (cells["Name"], cells["Type"], cells["Port(s)"]) == ("a", "NodePort", "80:30999/TCP")
+    assert (cells["Name"], cells["Type"], cells["Port(s)"]) == ("a", "NodePort", f"80:{CHOSEN_PORT}/TCP")
     assert (row["object"]["kind"], row["object"]["metadata"]["name"]) == ("PartialObjectMetadata", "a")
     bare = server.call("GET", path(namespace, "services"), headers={"Accept": TABLE}, includeObject="None")
     assert bare["rows"][0].get("object") is None
