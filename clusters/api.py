@@ -12,7 +12,7 @@ from clusters import observation
 from clusters.agent.client import Capture, HeldConnection, PacedFlow, ProbeRequest
 from clusters.errors import ProxyError
 from clusters.kube import KubeClient
-from clusters.observation import Family, Observation
+from clusters.observation import Address, Family, Observation
 
 VantageKind = Literal["pod", "node", "outside"]
 
@@ -47,7 +47,8 @@ class Node:
     """A node: its addresses on the LAN, its pod CIDRs, its host network as a vantage, and its share of the pool.
 
     `backends` are the pods tests use as endpoints, `client` is a pod that is never an endpoint, and `scout` is
-    the pod that waiting uses and no test may.
+    the pod that waiting uses and no test may. `vip_cidrs` are ranges for virtual IPs (of load balancers, and
+    external IPs) that belong to nobody, and that traffic from outside reaches through this node.
     """
 
     name: str
@@ -58,6 +59,16 @@ class Node:
     client: Vantage
     scout: Backend
     host_backend: Backend
+    vip_cidrs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """What an HTTP server answered; headers by their names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
 
 
 class Proxy(Protocol):
@@ -128,6 +139,9 @@ class Cluster(Protocol):
 
     def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
         """Record the packets that pass a vantage's interfaces."""
+
+    def fetch(self, vantage: Vantage, address: Address, path: str) -> HttpAnswer | None:
+        """GET `path` from a vantage over plain http; None where nobody listens, or nobody answers within 2 s."""
 
     def received(self) -> Mapping[tuple[str, observation.Protocol, int], int]:
         """Connections and datagrams received so far, by (backend, protocol, port)."""

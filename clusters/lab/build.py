@@ -11,7 +11,18 @@ from pathlib import Path
 
 from clusters.lab import rtnl
 from clusters.lab.namespaces import inside_network, new_network
-from clusters.lab.topology import GATEWAY4, GATEWAY6, LAN4, LAN6, SERVICES4, HostPlan, LabPlan, NodePlan, PodPlan
+from clusters.lab.topology import (
+    GATEWAY4,
+    GATEWAY6,
+    LAN4,
+    LAN6,
+    SERVICES4,
+    VIPS4,
+    HostPlan,
+    LabPlan,
+    NodePlan,
+    PodPlan,
+)
 
 NETNS = Path("/run/netns")
 LO, ETH0, BRIDGE, FIRST_PORT, FIRST_VETH = 1, 2, 2, 100, 100
@@ -20,13 +31,18 @@ LO, ETH0, BRIDGE, FIRST_PORT, FIRST_VETH = 1, 2, 2, 100, 100
 # holds only what a test sent.
 NO_LINK_LOCAL = "1"
 
-# Everywhere: answer every refused probe (no ICMP rate limits), trust no reverse path, no router solicitation.
+# Everywhere: answer every refused probe (no ICMP rate limits), trust no reverse path, no router solicitation, no
+# redirects (a node that hands on to the router what it did not translate would teach them to the client).
 SYSCTLS = {
     "net/ipv4/icmp_ratelimit": "0",
     "net/ipv4/icmp_ratemask": "0",
     "net/ipv6/icmp/ratelimit": "0",
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
+    "net/ipv4/conf/all/accept_redirects": "0",
+    "net/ipv4/conf/default/accept_redirects": "0",
     "net/ipv6/conf/all/disable_ipv6": "0",
     "net/ipv6/conf/default/disable_ipv6": "0",
     "net/ipv6/conf/default/accept_ra": "0",
@@ -92,17 +108,25 @@ def _lan_end(plan: LabPlan, host: HostPlan) -> list[rtnl.Message]:
     for node in plan.nodes:
         if node.host is not host and host is not plan.client:
             for cidr, gateway in ((node.pod_cidr4, node.host.ipv4), (node.pod_cidr6, node.host.ipv6)):
-                network = ip_network(cidr)
-                messages.append(rtnl.route(str(network.network_address), network.prefixlen, ETH0, gateway=gateway))
+                messages.append(_route_to(cidr, gateway=gateway))
+    if host is plan.client:
+        # The load balancer in front of the cluster: each node announces virtual IPs of its own.
+        for node in plan.nodes:
+            for cidr, gateway in ((node.vip_cidr4, node.host.ipv4), (node.vip_cidr6, node.host.ipv6)):
+                messages.append(_route_to(cidr, gateway=gateway))
     if host is plan.router:
         # Whatever no proxy translated arrives here, and a rule rejects it on its way to lo. Without a route the
         # kernel answers too, but only once a second and sender, by a limit that namespaces cannot lift
         # (net.ipv4.route.error_cost).
-        network = ip_network(SERVICES4)
-        messages.append(rtnl.route(str(network.network_address), network.prefixlen, LO))
+        messages += [_route_to(cidr, LO) for cidr in (SERVICES4, str(VIPS4))]
     else:
         messages += [rtnl.route(None, 0, ETH0, gateway=gateway) for gateway in (plan.router.ipv4, plan.router.ipv6)]
     return messages
+
+
+def _route_to(cidr: str, index: int = ETH0, *, gateway: str | None = None) -> rtnl.Message:
+    network = ip_network(cidr)
+    return rtnl.route(str(network.network_address), network.prefixlen, index, gateway=gateway)
 
 
 def _build_pods(node: NodePlan) -> None:

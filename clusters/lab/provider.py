@@ -14,15 +14,26 @@ from types import TracebackType
 from typing import Any, Self
 
 from clusters.agent.client import AgentClient, BackendSpec, Capture, HeldConnection, PacedFlow, ProbeRequest
-from clusters.api import Backend, Node, Vantage
+from clusters.api import Backend, HttpAnswer, Node, Vantage
 from clusters.errors import PlumblineError
 from clusters.kube import NODES, KubeClient
 from clusters.lab.build import netns
 from clusters.lab.control_plane import ControlPlane, Embedded, Stage
 from clusters.lab.logged import Logged
 from clusters.lab.supervised import Exit, Supervisor
-from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
-from clusters.observation import Observation, Protocol
+from clusters.lab.topology import (
+    PODS4,
+    PODS6,
+    SERVICES4,
+    SERVICES6,
+    VIPS4,
+    VIPS6,
+    HostPlan,
+    LabPlan,
+    NodePlan,
+    PodPlan,
+)
+from clusters.observation import Address, Observation, Protocol
 from clusters.proxies.base import Place
 
 API_PORT = 6443
@@ -32,8 +43,8 @@ ROUTER_RULES = """
 table inet plumbline {{
   chain forward {{
     type filter hook forward priority 0;
-    ip daddr {services4} reject with icmp type net-unreachable
-    ip6 daddr {services6} reject with icmpv6 type no-route
+    ip daddr {{ {services4}, {vips4} }} reject with icmp type net-unreachable
+    ip6 daddr {{ {services6}, {vips6} }} reject with icmpv6 type no-route
   }}
 }}
 """
@@ -52,7 +63,7 @@ class Lab:
     name = "lab"
     cluster_cidrs = (str(PODS4), str(PODS6))
     service_cidrs = (SERVICES4, SERVICES6)
-    abilities = frozenset({"external-client", "raw-packets", "host-rules", "proxy-restart"})
+    abilities = frozenset({"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart"})
 
     def __init__(
         self,
@@ -81,7 +92,7 @@ class Lab:
             self.processes = Logged(self.supervisor, self.log_directory)
             self.supervisor.call("build", plan=self.plan.as_json())
             self.timings["network"] = time.monotonic() - started
-            rules = ROUTER_RULES.format(services4=SERVICES4, services6=SERVICES6)
+            rules = ROUTER_RULES.format(services4=SERVICES4, services6=SERVICES6, vips4=VIPS4, vips6=VIPS6)
             routing = self.supervisor.start(["nft", "-f", "-"], netns=self.plan.router.name, text=rules)
             await_control_plane = self._start_control_plane()
             self._server_agent, self._prober = self._start_agent("backends"), self._start_agent("probes")
@@ -118,6 +129,12 @@ class Lab:
 
     def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
         return self._prober.capture(netns=vantage.place, interface=interface)
+
+    def fetch(self, vantage: Vantage, address: Address, path: str) -> HttpAnswer | None:
+        try:
+            return self._http_get(vantage.name, address.ip, address.port, path)
+        except PlumblineError:
+            return None
 
     def received(self) -> Mapping[tuple[str, Protocol, int], int]:
         return self._server_agent.counts()
@@ -180,15 +197,21 @@ class Lab:
         return self.processes.exits()
 
     def http_get(self, node: str, port: int, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
-        connection.sock = self.supervisor.connect(node, "127.0.0.1", port)
+        answer = self._http_get(node, "127.0.0.1", port, path)
+        return answer.status, answer.body
+
+    def _http_get(self, namespace: str, ip: str, port: int, path: str) -> HttpAnswer:
+        """Raises PlumblineError when nobody answers."""
+        connection = http.client.HTTPConnection(ip, port, timeout=2.0)
+        connection.sock = self.supervisor.connect(namespace, ip, port)
         try:
             connection.sock.settimeout(2.0)
             connection.request("GET", path)
             response = connection.getresponse()
-            return response.status, response.read().decode()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return HttpAnswer(response.status, headers, response.read().decode())
         except (OSError, http.client.HTTPException) as error:
-            raise PlumblineError(f"port {port} on {node} does not answer {path}: {error}") from None
+            raise PlumblineError(f"port {port} on {namespace} does not answer {path}: {error}") from None
         finally:
             connection.close()
 
@@ -279,4 +302,5 @@ def _node(plan: NodePlan) -> Node:
         client=pods[-2].vantage,
         scout=pods[-1],
         host_backend=host,
+        vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
     )

@@ -12,6 +12,9 @@ from typing import Any, Self
 LAN4, LAN6 = IPv4Network("172.18.0.0/16"), IPv6Network("fd00:172:18::/64")
 PODS4, PODS6 = IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/48")
 SERVICES4, SERVICES6 = "10.96.0.0/16", "fd00:10:96::/112"
+# Virtual IPs of load balancers and external IPs: a /24 and a /64 for every node, which the external client reaches
+# through that node. RFC 2544 and RFC 3849 set these ranges aside, so that they mean nothing anywhere else.
+VIPS4, VIPS6 = IPv4Network("198.18.0.0/16"), IPv6Network("2001:db8:18::/48")
 # The pods' gateway, the same in every pod: the node end of the pod's own veth, known by a permanent neighbour.
 GATEWAY4, GATEWAY6 = "169.254.1.1", "fe80::1"
 MAX_NODES = 250
@@ -42,11 +45,13 @@ class PodPlan:
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """A node: its place on the LAN, its pod CIDRs and its pods."""
+    """A node: its place on the LAN, its pod CIDRs, the virtual IPs that lead to it from outside, and its pods."""
 
     host: HostPlan
     pod_cidr4: str
     pod_cidr6: str
+    vip_cidr4: str
+    vip_cidr6: str
     pods: tuple[PodPlan, ...] = field(default=())
 
     @property
@@ -92,6 +97,8 @@ class LabPlan:
                     host=HostPlan(**node["host"]),
                     pod_cidr4=node["pod_cidr4"],
                     pod_cidr6=node["pod_cidr6"],
+                    vip_cidr4=node["vip_cidr4"],
+                    vip_cidr6=node["vip_cidr6"],
                     pods=tuple(PodPlan(**pod) for pod in node["pods"]),
                 )
                 for node in data["nodes"]
@@ -112,6 +119,8 @@ def _node(index: int, pods: int) -> NodePlan:
         host=_host(name, 10 + index),
         pod_cidr4=str(cidr4),
         pod_cidr6=str(cidr6),
+        vip_cidr4=str(IPv4Network((int(VIPS4.network_address) + (index << 8), 24))),
+        vip_cidr6=str(IPv6Network((int(VIPS6.network_address) + (index << 64), 64))),
         pods=tuple(
             PodPlan(
                 name=f"{name}.pod-{n}",

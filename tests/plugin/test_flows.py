@@ -13,8 +13,9 @@ from clusters.observation import Address, FlowOutcome, Icmp, Observation
 from dataplane_ref.model import Verdict
 from plugins.flows import Everywhere, Flows, ViolationError, problems_of, summary
 from plugins.record import Record
-from plugins.services import Endpoint, Service
+from plugins.services import Service
 from plugins.settle import Deadlines, Settler
+from plugins.slices import Slice
 from plugins.world import World
 from tests.plugin.fake_cluster import FakeCluster
 from tests.plugin.fake_proxy import FakeProxy
@@ -209,7 +210,7 @@ def test_each_target_must_reach_exactly(deaf: tuple[World, Service, Everywhere])
     pods.each_must_reach_exactly(targets[:2], service)
     with pytest.raises(ViolationError, match="outcome timeout"):
         pods.each_must_reach_exactly(targets, service)
-    service.endpoints = (*service.endpoints, Endpoint(world.backends(3)[2]))
+    service.slices = (*service.slices, Slice(world.backends(3)[2:]))
     with pytest.raises(ViolationError, match=r"never reached: node-c\.pod-1"):
         pods.each_must_reach_exactly(targets[:2], service)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from clusters.kube import ENDPOINT_SLICES, SERVICES
-from plugins.services import MISS, Endpoint, Port, Service
+from plugins.services import MISS, Port, Service
 from plugins.settle import Deadlines, Settler
+from plugins.slices import Endpoint
 from plugins.world import UnfitError, World
 from tests.plugin.fake_cluster import FakeCluster
 from tests.plugin.fake_proxy import FakeProxy
