@@ -22,7 +22,7 @@ def test_services_share_endpoints(world):
     node_ports = [target for node in world.nodes for target in second.every_node_port(node)]
     world.settle()
     for service in (first, second):
-        inside.each_must_reach_exactly(service.every_cluster_ip(), service)
+        inside.each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
 
     first.delete()
     world.settle()

@@ -19,15 +19,15 @@ def beside_ready_ones(world):
     level="core",
     since="1.21",
     source=SLICES + "#conditions",
+    needs=["external-client"],
     arrange=beside_ready_ones,
 )
 @everywhere(family=["IPv4", "IPv6"])
 def test_terminating_endpoint_is_left_alone(world, service, family):
     node_ports = [target for node in world.nodes for target in service.every_node_port(node, family=family)]
 
-    world.everywhere("pod", "node").each_must_reach_exactly(
-        [*service.every_cluster_ip(family=family), *node_ports], service
-    )
+    world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(family=family), service)
+    world.everywhere("outside").each_must_reach_exactly(node_ports, service)
 
 
 def only_unusable_ones(world):
@@ -49,6 +49,7 @@ def only_unusable_ones(world):
             "if PublishNotReadyAddresses is false"
         )
     ],
+    needs=["external-client"],
     arrange=only_unusable_ones,
 )
 @everywhere(family=["IPv4", "IPv6"])
@@ -57,9 +58,8 @@ def test_unusable_endpoints_refuse(world, service, family):
     for one in (unusable, usable):
         node_ports = [target for node in world.nodes for target in one.every_node_port(node, family=family)]
 
-        world.everywhere("pod", "node").each_must_reach_exactly(
-            [*one.every_cluster_ip(family=family), *node_ports], one
-        )
+        world.everywhere("pod", "node").each_must_reach_exactly(one.every_cluster_ip(family=family), one)
+        world.everywhere("outside").each_must_reach_exactly(node_ports, one)
 
 
 def all_terminating(world):
@@ -84,15 +84,15 @@ def all_terminating(world):
             "with externallTrafficPolicy=Cluster"
         ),
     ],
+    needs=["external-client"],
     arrange=all_terminating,
 )
 @everywhere(family=["IPv4", "IPv6"])
 def test_serving_endpoints_are_fallen_back_to(world, service, family):
     node_ports = [target for node in world.nodes for target in service.every_node_port(node, family=family)]
 
-    world.everywhere("pod", "node").each_must_reach_all_that_is_allowed(
-        [*service.every_cluster_ip(family=family), *node_ports]
-    )
+    world.everywhere("pod", "node").each_must_reach_all_that_is_allowed(service.every_cluster_ip(family=family))
+    world.everywhere("outside").each_must_reach_all_that_is_allowed(node_ports)
 
 
 def terminating_on_one_node(world):

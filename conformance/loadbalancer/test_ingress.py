@@ -7,7 +7,7 @@ from plugins.requirements import everywhere, requirement
 
 def several_ips(world):
     addresses = [*world.virtual_ips(through="first"), *world.virtual_ips(through="second")]
-    return world.service(kind="LoadBalancer", endpoints=world.backends(2), ingress=addresses)
+    return world.service(kind="LoadBalancer", endpoints=world.backends(1), ingress=addresses)
 
 
 @requirement(

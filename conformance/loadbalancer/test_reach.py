@@ -86,7 +86,7 @@ def test_load_balancer_ip_without_endpoints_refuses(world, service, family):
 def without_node_ports(world):
     return world.service(
         kind="LoadBalancer",
-        endpoints=world.backends(3),
+        endpoints=world.backends(2),
         ingress=world.virtual_ips(),
         allocateLoadBalancerNodePorts=False,
     )
