@@ -80,6 +80,6 @@ def ask_every_node(world: "World", vantage: Prober, service: Service, family: Fa
         checks.append(HealthCheck(node, world.health(service, node, family), answer))
         outcome = FlowOutcome.REPLY if answer else FlowOutcome.TIMEOUT
         seen.append(Observation(vantage.name, vantage.node, str(frontend), "TCP", family, None, address, outcome))
-    expected = "\n".join(check.expected.explain() for check in checks)
+    expected = "\n".join(dict.fromkeys(check.expected.explain() for check in checks))
     world.record.saw(seen, expected, ", ".join(str(check) for check in checks))
     return HealthChecks(tuple(checks))

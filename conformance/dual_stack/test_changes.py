@@ -16,7 +16,7 @@ SOURCE = DUAL_STACK + "#switching-services-between-single-stack-and-dual-stack"
     source=SOURCE,
 )
 @everywhere(family=["IPv4", "IPv6"])
-def test_second_family_is_served(world, family):
+def test_new_family_is_served(world, family):
     service = world.service(endpoints=world.backends(2), ipFamilyPolicy="SingleStack", ipFamilies=[family])
     world.settle()
     world.everywhere("pod", "node").each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
@@ -36,7 +36,7 @@ def test_second_family_is_served(world, family):
     source=SOURCE,
 )
 @everywhere(family=["IPv4", "IPv6"])
-def test_second_family_falls_silent(world, family):
+def test_lost_family_falls_silent(world, family):
     families = ["IPv4", "IPv6"][:: 1 if family == "IPv4" else -1]
     service = world.service(endpoints=world.backends(2), ipFamilyPolicy="RequireDualStack", ipFamilies=families)
     both = service.every_cluster_ip()

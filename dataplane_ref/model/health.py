@@ -31,7 +31,8 @@ class Health:
 
     def explain(self) -> str:
         """The answer in words, for the message of a failure."""
-        return f"{self.service}: HTTP {self.status or 'is not answered'}: {self.reason}"
+        answer = f"HTTP {self.status}" if self.status else "no answer"
+        return f"{self.service}: {self.reason}\noutcome: {answer}"
 
 
 def health(state: ClusterState, service: Mapping[str, Any], node: str, family: Family) -> Health:

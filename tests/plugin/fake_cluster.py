@@ -10,7 +10,7 @@ import os
 import random
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -77,6 +77,7 @@ class FakeCluster:
         }
         self._deleted: dict[tuple[str, Key], Object] = {}
         self._ever: dict[Key, list[Object]] = {}
+        self._former: list[Object] = []
         self._true: tuple[int, ClusterState] | None = None
         self._believed: tuple[int, ClusterState] | None = None
         self._frozen: ClusterState | None = None
@@ -132,10 +133,19 @@ class FakeCluster:
         for service in state.services:
             if service["spec"].get("healthCheckNodePort") == address.port:
                 judged = health(state, service, node.name, "IPv6" if ":" in address.ip else "IPv4")
-                told = {"localEndpoints": judged.local_endpoints}
-                seen = judged.status and HttpAnswer(judged.status, {}, json.dumps(told))
-                return None if "silent" in self.lies else seen or None
+                told = json.dumps({"localEndpoints": judged.local_endpoints})
+                return self._told(vantage, address, HttpAnswer(judged.status, {}, told)) if judged.status else None
         return None
+
+    def _told(self, vantage: Vantage, address: Address, answer: HttpAnswer) -> HttpAnswer | None:
+        """A health check's answer as lies leave it: what makes a reply silent silences this one too."""
+        request = ProbeRequest(vantage.name, vantage.node, vantage.place, "HealthCheck", "TCP", address)
+        seen = self._flow(request, address, FlowOutcome.REPLY)
+        for lie in self.lies:
+            seen = LIES[lie].tell(seen)
+        if seen.outcome is not FlowOutcome.REPLY:
+            return None
+        return replace(answer, status=200) if "always-healthy" in self.lies else answer
 
     def received(self) -> Mapping[tuple[str, Protocol, int], int]:
         return {}
@@ -272,6 +282,7 @@ class FakeCluster:
             deleted["services"],
             deleted["endpointslices"],
             self._ever,
+            self._former,
         )
 
     def _state(self, objects: Objects) -> ClusterState:
@@ -297,8 +308,11 @@ class FakeCluster:
         key = key_of(obj)
         if key == ("plumbline", "sentinel") and change.old is not None:
             self.facts.generations += 1
+        elif resource.plural == "services" and change.new and change.old:
+            self._former.append(change.old.load())
         if change.new is None:
             self._deleted[resource.plural, key] = obj
+            self._former = [one for one in self._former if key_of(one) != key]
         else:
             self._deleted.pop((resource.plural, key), None)
         self.facts.created += change.old is None and resource.plural == "services"
