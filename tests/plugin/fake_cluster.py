@@ -10,21 +10,21 @@ import os
 import random
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from clusters.agent.client import CapturedPacket, ProbeRequest, Recording
-from clusters.api import Backend, Node, Vantage, VantageKind
+from clusters.api import Backend, HttpAnswer, Node, Vantage, VantageKind
 from clusters.apiserver.bootstrap import ClusterConfig, new_cluster
 from clusters.apiserver.kinds import Resource
 from clusters.apiserver.store import Change
 from clusters.kube import NODES, Object
 from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
 from clusters.observation import Address, FlowOutcome, Icmp, Observation, Protocol
-from dataplane_ref.model import ClusterState, Endpoint, Flow, ProxyConfig, SourceRule, Verdict, verdict
-from plugins.world import entry_of
+from dataplane_ref.model import ClusterState, Endpoint, Flow, ProxyConfig, SourceRule, Verdict, health, verdict
+from plugins.world import entrance, entry_of
 from tests.plugin.fake_flows import FakeCapture, FakeHeld, FakePaced
 from tests.plugin.fake_kube import FakeKube
 from tests.plugin.lies import LIES, Key, Objects, key_of
@@ -52,7 +52,7 @@ class FakeCluster:
     name = "fake"
     cluster_cidrs = (str(PODS4), str(PODS6))
     service_cidrs = (SERVICES4, SERVICES6)
-    abilities = frozenset({"external-client", "raw-packets", "host-rules", "proxy-restart"})
+    abilities = frozenset({"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart"})
 
     def __init__(self, nodes: int, pods_per_node: int, *, lies: frozenset[str], seed: int, directory: Path) -> None:
         plan = LabPlan.of(nodes, pods_per_node)
@@ -78,6 +78,7 @@ class FakeCluster:
         }
         self._deleted: dict[tuple[str, Key], Object] = {}
         self._ever: dict[Key, list[Object]] = {}
+        self._former: list[Object] = []
         self._true: tuple[int, ClusterState] | None = None
         self._believed: tuple[int, ClusterState] | None = None
         self._frozen: ClusterState | None = None
@@ -132,6 +133,28 @@ class FakeCluster:
     def capture(self, vantage: Vantage, interface: str | None = None) -> FakeCapture:
         return FakeCapture(self.captures, vantage, interface or "eth0")
 
+    def fetch(self, vantage: Vantage, address: Address, path: str) -> HttpAnswer | None:  # noqa: ARG002
+        """A health check node port's answer; nothing else here speaks HTTP."""
+        self._disturb()
+        node = next(one for one in self.nodes if address.ip in one.addresses.values())
+        state = self._state_for(sentinel=False)
+        for service in state.services:
+            if service["spec"].get("healthCheckNodePort") == address.port:
+                judged = health(state, service, node.name, "IPv6" if ":" in address.ip else "IPv4")
+                told = json.dumps({"localEndpoints": judged.local_endpoints})
+                return self._told(vantage, address, HttpAnswer(judged.status, {}, told)) if judged.status else None
+        return None
+
+    def _told(self, vantage: Vantage, address: Address, answer: HttpAnswer) -> HttpAnswer | None:
+        """A health check's answer as lies leave it: what makes a reply silent silences this one too."""
+        request = ProbeRequest(vantage.name, vantage.node, vantage.place, "HealthCheck", "TCP", address)
+        seen = self._flow(request, address, FlowOutcome.REPLY)
+        for lie in self.lies:
+            seen = LIES[lie].tell(seen)
+        if seen.outcome is not FlowOutcome.REPLY:
+            return None
+        return replace(answer, status=200) if "always-healthy" in self.lies else answer
+
     def received(self) -> Mapping[tuple[str, Protocol, int], int]:
         return {}
 
@@ -160,7 +183,9 @@ class FakeCluster:
         if stuck and ("stale-flows" in self.lies or stuck in endpoints):
             seen = self._answered(request, src, stuck, judged.answers.get(stuck))
         elif endpoints:
-            chosen = self._random.choice(endpoints)
+            client = (vantage.name, request.dst, request.protocol)
+            pick = self._random if judged.affinity_s is None else random.Random(str(client))
+            chosen = pick.choice(endpoints)
             seen = self._answered(request, src, chosen, judged.answers[chosen])
         else:
             seen = self._unanswered(request, src, judged, vantage)
@@ -265,6 +290,7 @@ class FakeCluster:
             deleted["services"],
             deleted["endpointslices"],
             self._ever,
+            self._former,
         )
 
     def _state(self, objects: Objects) -> ClusterState:
@@ -275,7 +301,8 @@ class FakeCluster:
         key = (id(state), vantage.name, request.protocol, request.dst)
         found = self._verdicts.get(key)
         if found is None:
-            flow = Flow(entry_of(vantage), request.protocol, request.dst.ip, request.dst.port)
+            via = None if vantage.node else entrance(self.nodes, request.dst.ip)
+            flow = Flow(entry_of(vantage), request.protocol, request.dst.ip, request.dst.port, via)
             found = self._verdicts[key] = verdict(state, flow)
         return found
 
@@ -289,8 +316,11 @@ class FakeCluster:
         key = key_of(obj)
         if key == ("plumbline", "sentinel") and change.old is not None:
             self.facts.generations += 1
+        elif resource.plural == "services" and change.new and change.old:
+            self._former.append(change.old.load())
         if change.new is None:
             self._deleted[resource.plural, key] = obj
+            self._former = [one for one in self._former if key_of(one) != key]
         else:
             self._deleted.pop((resource.plural, key), None)
         self.facts.created += change.old is None and resource.plural == "services"
@@ -328,6 +358,7 @@ def _node(plan: NodePlan) -> Node:
         client=pods[-2 if len(pods) > 1 else -1].vantage,
         scout=pods[-1],
         host_backend=host,
+        vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
     )
 
 
