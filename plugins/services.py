@@ -138,10 +138,18 @@ class Service:
         address = next(ip for ip in self.live["spec"]["clusterIPs"] if (":" in ip) == (family == "IPv6"))
         return Frontend(self.name, "ClusterIP", address, port or self.ports[0].port, family, len(self.endpoints))
 
-    def node_port(self, node: Node, family: Family, protocol: Protocol) -> Frontend:
-        """The node port for a protocol, at a node's address."""
+    def node_port(self, node: Node, family: Family, protocol: Protocol, *, second: bool = False) -> Frontend:
+        """The node port for a protocol, at a node's address, or at its second one."""
+        address = (node.second_addresses if second else node.addresses)[family]
+        return self._node_port_at(address, family, protocol)
+
+    def loopback_node_port(self, family: Family, protocol: Protocol) -> Frontend:
+        """The node port for a protocol, at the loopback address of whoever dials it."""
+        return self._node_port_at({"IPv4": "127.0.0.1", "IPv6": "::1"}[family], family, protocol)
+
+    def _node_port_at(self, address: str, family: Family, protocol: Protocol) -> Frontend:
         number = next(port["nodePort"] for port in self.live["spec"]["ports"] if port["protocol"] == protocol)
-        return Frontend(self.name, "NodePort", node.addresses[family], number, family, len(self.endpoints))
+        return Frontend(self.name, "NodePort", address, number, family, len(self.endpoints))
 
     def every_cluster_ip(self, protocol: Protocol | None = None) -> list[Target]:
         """All ClusterIPs at all ports (of one protocol, if named), each with its protocol."""

@@ -8,11 +8,13 @@ deleted with it.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from clusters.api import Backend, Cluster, Node, Vantage
 from clusters.kube import NODES, Object
 from clusters.observation import Family, Protocol
+from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from dataplane_ref.model import (
     ClusterState,
     Entry,
@@ -20,6 +22,7 @@ from dataplane_ref.model import (
     FromNode,
     FromOutside,
     FromPod,
+    NodeView,
     ProxyConfig,
     Verdict,
     verdict,
@@ -59,8 +62,8 @@ class World:
         self._after_settling = after_settling
         self._names = itertools.count(1)
         self._scope: list[Service] = []
-        self._node_objects: list[Object] = cluster.kube.list(NODES)
-        self._config = ProxyConfig(cluster_cidrs=cluster.cluster_cidrs)
+        self._nodes = node_views(cluster, cluster.kube.list(NODES))
+        self._config = model_config(cluster, DEFAULT)
         self._state: tuple[int, ClusterState] | None = None
 
     # Who there is.
@@ -139,9 +142,12 @@ class World:
         made.create()
         return made
 
-    def settle(self) -> Settled:
-        """Wait until the dataplane has programmed everything written so far; the time goes into the record."""
-        settled = self._settler.settle(None, lambda: disallowed(self, self._settler.deadlines.scout))
+    def settle(self, mode: Literal["converge"] | None = None) -> Settled:
+        """Wait until the dataplane has programmed everything written so far; the time goes into the record.
+
+        `converge` waits for what is seen rather than for what was written: after damage that no write undoes.
+        """
+        settled = self._settler.settle(mode, lambda: disallowed(self, self._settler.deadlines.scout))
         self.mirror.deleted.clear()
         self.record.settle_s = (self.record.settle_s or 0.0) + settled.seconds
         self.note(settled, self._scope)
@@ -165,11 +171,16 @@ class World:
 
     # What may happen.
 
+    def configured(self, configuration: ProxyConfiguration) -> None:
+        """The proxies have been started anew, and are judged by this configuration (without placeholders)."""
+        self._config = model_config(self.cluster, configuration)
+        self._state = None
+
     def state(self) -> ClusterState:
         """The cluster as the model sees it, built anew only when an object changed."""
         if self._state is None or self._state[0] != self.mirror.version:
             state = ClusterState.from_objects(
-                nodes=self._node_objects,
+                nodes=self._nodes,
                 services=list(self.mirror.services.values()),
                 endpoint_slices=list(self.mirror.slices.values()),
                 config=self._config,
@@ -179,7 +190,26 @@ class World:
 
     def verdict(self, vantage: Vantage, frontend: Frontend, protocol: Protocol) -> Verdict:
         """What the model allows a flow from a vantage to a frontend."""
-        return verdict(self.state(), Flow(entry_of(vantage), protocol, frontend.ip, frontend.port))
+        via = self.cluster.service_route if vantage.kind == "outside" and frontend.kind == "ClusterIP" else None
+        return verdict(self.state(), Flow(entry_of(vantage), protocol, frontend.ip, frontend.port, via))
+
+
+def node_views(cluster: Cluster, objects: Iterable[Object]) -> list[NodeView]:
+    """The nodes as the model sees them: the API's word, and the addresses of which it does not know."""
+    second = {node.name: tuple(node.second_addresses.values()) for node in cluster.nodes}
+    views = [NodeView.from_object(one) for one in objects]
+    return [replace(view, addresses=(*view.addresses, *second.get(view.name, ()))) for view in views]
+
+
+def model_config(cluster: Cluster, configuration: ProxyConfiguration) -> ProxyConfig:
+    """A proxy's configuration as the model sees it."""
+    return ProxyConfig(
+        cluster_cidrs=cluster.cluster_cidrs,
+        masquerade_all=bool(configuration.masquerade_all),
+        node_port_addresses=configuration.node_port_addresses,
+        localhost_node_ports=configuration.localhost_node_ports,
+        detect_local=configuration.detect_local_mode or "ClusterCIDR",
+    )
 
 
 def entry_of(vantage: Vantage) -> Entry:

@@ -11,7 +11,19 @@ from pathlib import Path
 
 from clusters.lab import rtnl
 from clusters.lab.namespaces import inside_network, new_network
-from clusters.lab.topology import GATEWAY4, GATEWAY6, LAN4, LAN6, SERVICES4, HostPlan, LabPlan, NodePlan, PodPlan
+from clusters.lab.topology import (
+    GATEWAY4,
+    GATEWAY6,
+    LAN4,
+    LAN6,
+    POD_INTERFACES,
+    SERVICES4,
+    SERVICES6,
+    HostPlan,
+    LabPlan,
+    NodePlan,
+    PodPlan,
+)
 
 NETNS = Path("/run/netns")
 LO, ETH0, BRIDGE, FIRST_PORT, FIRST_VETH = 1, 2, 2, 100, 100
@@ -35,6 +47,9 @@ SYSCTLS = {
 }
 FORWARDING = {
     "net/ipv4/ip_forward": "1",
+    # A router on one wire would tell everybody the shorter way: packets that no test sent.
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
     "net/ipv6/conf/all/forwarding": "1",
     "net/ipv6/conf/default/forwarding": "1",
 }
@@ -80,9 +95,13 @@ def _build_lan(plan: LabPlan) -> None:
 
 def _lan_end(plan: LabPlan, host: HostPlan) -> list[rtnl.Message]:
     """Interfaces, routes and neighbours of one host on the LAN."""
+    second = next((node for node in plan.nodes if node.host is host), None)
     messages = [
         rtnl.up(LO),
+        # Of equal IPv6 addresses the kernel takes the one added last as a source, of IPv4 ones the first.
+        *([rtnl.address(ETH0, second.second6, 128)] if second else ()),
         rtnl.address(ETH0, host.ipv4, LAN4.prefixlen),
+        *([rtnl.address(ETH0, second.second4, 32)] if second else ()),
         rtnl.address(ETH0, host.ipv6, LAN6.prefixlen),
         rtnl.up(ETH0),
     ]
@@ -100,8 +119,19 @@ def _lan_end(plan: LabPlan, host: HostPlan) -> list[rtnl.Message]:
         # (net.ipv4.route.error_cost).
         network = ip_network(SERVICES4)
         messages.append(rtnl.route(str(network.network_address), network.prefixlen, LO))
+        messages += [
+            rtnl.route(second, prefix, ETH0, gateway=gateway)
+            for node in plan.nodes
+            for second, prefix, gateway in ((node.second4, 32, node.host.ipv4), (node.second6, 128, node.host.ipv6))
+        ]
     else:
         messages += [rtnl.route(None, 0, ETH0, gateway=gateway) for gateway in (plan.router.ipv4, plan.router.ipv6)]
+    if host is plan.client:
+        # As where a router was told of the ClusterIPs: one node is the way to them.
+        first = plan.nodes[0].host
+        for cidr, gateway in ((SERVICES4, first.ipv4), (SERVICES6, first.ipv6)):
+            services = ip_network(cidr)
+            messages.append(rtnl.route(str(services.network_address), services.prefixlen, ETH0, gateway=gateway))
     return messages
 
 
@@ -115,7 +145,7 @@ def _build_pods(node: NodePlan) -> None:
             with inside_network(netns(pod.name)) as namespace:
                 _sysctl(SYSCTLS)
                 inner = rtnl.Rtnl()
-                near = rtnl.VethEnd(f"pod-{number + 1}", index, pod.node_mac)
+                near = rtnl.VethEnd(f"{POD_INTERFACES}{number + 1}", index, pod.node_mac)
                 outer.batch(
                     [
                         *rtnl.veth(near, rtnl.VethEnd("eth0", ETH0, pod.mac), namespace),

@@ -10,10 +10,14 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Self
 
 LAN4, LAN6 = IPv4Network("172.18.0.0/16"), IPv6Network("fd00:172:18::/64")
+# Every node has a second address on the same wire, of which the API knows nothing.
+SECOND4, SECOND6 = IPv4Network("172.19.0.0/16"), IPv6Network("fd00:172:19::/64")
 PODS4, PODS6 = IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/48")
 SERVICES4, SERVICES6 = "10.96.0.0/16", "fd00:10:96::/112"
 # The pods' gateway, the same in every pod: the node end of the pod's own veth, known by a permanent neighbour.
 GATEWAY4, GATEWAY6 = "169.254.1.1", "fe80::1"
+# How the node ends of the pods' veth pairs are named: pod-1, pod-2, …
+POD_INTERFACES = "pod-"
 MAX_NODES = 250
 # At least a backend, a client and a scout: roles that must not fall on one pod.
 MIN_PODS_PER_NODE, MAX_PODS_PER_NODE = 3, 200
@@ -48,6 +52,8 @@ class NodePlan:
     pod_cidr4: str
     pod_cidr6: str
     pods: tuple[PodPlan, ...] = field(default=())
+    second4: str = ""
+    second6: str = ""
 
     @property
     def name(self) -> str:
@@ -93,6 +99,8 @@ class LabPlan:
                     pod_cidr4=node["pod_cidr4"],
                     pod_cidr6=node["pod_cidr6"],
                     pods=tuple(PodPlan(**pod) for pod in node["pods"]),
+                    second4=node["second4"],
+                    second6=node["second6"],
                 )
                 for node in data["nodes"]
             ),
@@ -112,6 +120,8 @@ def _node(index: int, pods: int) -> NodePlan:
         host=_host(name, 10 + index),
         pod_cidr4=str(cidr4),
         pod_cidr6=str(cidr6),
+        second4=str(SECOND4[10 + index]),
+        second6=str(SECOND6[10 + index]),
         pods=tuple(
             PodPlan(
                 name=f"{name}.pod-{n}",

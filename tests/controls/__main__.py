@@ -28,6 +28,7 @@ RUNS = (
             ("one-family", ()),
             ("overlooked", ()),
             ("stranger", ()),
+            ("unconfigured", ()),
         )
         for mode in ("iptables", "nftables")
     ),
