@@ -161,6 +161,7 @@ class FakeCluster:
     def configure(self, configuration: ProxyConfiguration) -> None:
         """The proxy has been started anew."""
         self._configured += 1
+        self._damaged.clear()
         if "config-ignored" not in self.lies and ("config-sticks" not in self.lies or self._configured == 1):
             self._config = model_config(self, configuration)
             self._true = self._believed = None

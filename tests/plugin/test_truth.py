@@ -2,7 +2,7 @@
 """A dataplane that keeps every promise: everything passes, and everything that was made is gone afterwards."""
 
 from clusters.observation import Observation
-from tests.plugin.runs import Finished, runs
+from tests.plugin.runs import EVERY_FEATURE, Finished, runs
 
 CONTRACT = {
     "id",
@@ -16,6 +16,7 @@ CONTRACT = {
     "observed",
     "observations",
     "where",
+    "proxy_config",
     "settle_s",
     "settled",
     "oracle_asked",
@@ -24,7 +25,7 @@ CONTRACT = {
     "seconds",
 }
 
-pytestmark = runs("-v")
+pytestmark = runs("-v", EVERY_FEATURE)
 
 
 def test_every_requirement_passes(finished: Finished) -> None:
@@ -43,7 +44,7 @@ def test_a_line_has_the_fields_of_the_contract(finished: Finished) -> None:
     for record in finished.records:
         assert set(record) == CONTRACT
         assert record["expected"].startswith(("default/svc-", "no Service"))
-        assert record["level"] == "core"
+        assert record["level"] in ("core", "extended")
         assert " MUST " in record["sentence"]
         assert record["reason"] is None
         assert record["settled"] is True
