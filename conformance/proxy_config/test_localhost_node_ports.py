@@ -20,9 +20,9 @@ ON_THE_NODES = ["node@first", "node@second", "node@third"]
     needs=["nodes:3", ON],
     arrange=behind_a_node_port,
 )
-@everywhere(vantage=ON_THE_NODES, protocol=["TCP", "UDP"])
-def test_loopback_answers(service, vantage, protocol):
-    reach_all(service, vantage, protocol, service.loopback_node_port("IPv4", protocol))
+@everywhere(vantage=ON_THE_NODES, protocol=["TCP", "UDP"], family=["IPv4"])
+def test_loopback_answers(service, vantage, protocol, family):
+    reach_all(service, vantage, protocol, service.loopback_node_port(family, protocol))
 
 
 @requirement(
@@ -35,10 +35,10 @@ def test_loopback_answers(service, vantage, protocol):
     needs=["nodes:3", ON],
     arrange=behind_a_node_port,
 )
-@everywhere(vantage=ON_THE_NODES, protocol=["TCP", "UDP"])
-def test_ipv6_loopback_does_not_answer(world, service, vantage, protocol):
-    reach_all(service, vantage, protocol, service.node_port(world.nodes[0], world.families[-1], protocol))
-    must_not_answer(vantage, protocol, service.loopback_node_port("IPv6", protocol))
+@everywhere(vantage=ON_THE_NODES, protocol=["TCP", "UDP"], family=["IPv6"])
+def test_ipv6_loopback_does_not_answer(world, service, vantage, protocol, family):
+    reach_all(service, vantage, protocol, service.node_port(world.nodes[0], family, protocol))
+    must_not_answer(vantage, protocol, service.loopback_node_port(family, protocol))
 
 
 @requirement(

@@ -15,6 +15,13 @@ from clusters.proxies.kube_proxy import KubeProxy, Mode
 
 MODES: tuple[Mode, ...] = ("iptables", "nftables")
 FAMILIES: tuple[Family, ...] = ("IPv4", "IPv6")
+# A connection that was once translated to this endpoint.
+ENDPOINT = "192.0.2.9"
+TRACK = [
+    *("conntrack", "-I", "-p", "udp", "-s", "192.0.2.1", "-d", "192.0.2.2", "--sport", "1000", "--dport", "53"),
+    *("--timeout", "600", "--reply-src", ENDPOINT, "--reply-dst", "192.0.2.1"),
+    *("--reply-port-src", "53", "--reply-port-dst", "1000"),
+]
 
 
 def sysctls(lab: Lab) -> list[str]:
@@ -54,15 +61,12 @@ def test_nothing_but_rules_outlives_a_configuration(mode: Mode, lab: Lab, kube_p
     try:
         proxy.configure(ProxyConfiguration(tcp_be_liberal=True))
         assert sysctls(lab) == ["1" if mode == "iptables" else "0", "1"]
-        # A connection of before, to be seen by connection tracking as long as nobody forgets it.
-        node = lab.nodes[0]
-        flow = ProbeRequest(node.client.name, node.client.place, node.name, "direct", "TCP", other_pod(lab))
-        assert lab.probe([flow])[0].outcome is FlowOutcome.REPLY
-        assert other_pod(lab).ip in connections(lab)
+        assert lab.supervisor.run(TRACK, node=lab.nodes[0].name).status == 0
+        assert ENDPOINT in connections(lab)
 
         proxy.configure(ProxyConfiguration(localhost_node_ports=False))
         assert sysctls(lab) == ["0", "0"]
-        assert other_pod(lab).ip not in connections(lab)
+        assert ENDPOINT not in connections(lab)
 
         proxy.configure(DEFAULT)
         assert sysctls(lab) == ["1" if mode == "iptables" else "0", "0"]
@@ -77,10 +81,6 @@ def test_the_log_of_the_first_life_is_kept(lab: Lab, kube_proxy: Binary) -> None
     proxy.stop()
     logs: Path = lab.log_directory / f"{lab.nodes[0].name}.kube-proxy.log"
     assert logs.read_text(encoding="utf-8").count("Using nftables Proxier") == 2
-
-
-def other_pod(lab: Lab) -> Address:
-    return Address(lab.nodes[1].backends[0].addresses["IPv4"], 8080)
 
 
 def connections(lab: Lab) -> str:

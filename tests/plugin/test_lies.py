@@ -97,7 +97,7 @@ CAUGHT = {
     ),
     "no-localhost": Caught(
         ("proxy-config.localhost-node-ports.on",),
-        ("proxy-config.localhost-node-ports.never-on-ipv6", "proxy-config.localhost-node-ports.off"),
+        ("proxy-config.localhost-node-ports.off",),
         "timeout",
         (CONFIGURED,),
     ),
