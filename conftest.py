@@ -7,5 +7,6 @@ pytest_plugins = [
     "plugins.judging",
     "plugins.report",
     "plugins.lab",
+    "plugins.look",
     "plugins.fixtures",
 ]

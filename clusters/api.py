@@ -48,8 +48,8 @@ class Node:
     """A node: its addresses on the LAN, its pod CIDRs, its host network as a vantage, and its share of the pool.
 
     `backends` are the pods tests use as endpoints, `client` is a pod that is never an endpoint, and `scout` is
-    the pod that waiting uses and no test may. `second_addresses` are others of its own on the LAN, of which the API
-    says nothing.
+    the pod that waiting uses and no test may. `inner_addresses` are its own on interfaces towards pods, such as a
+    bridge's, and `second_addresses` others on the LAN; of neither does the API say anything.
     """
 
     name: str
@@ -60,7 +60,14 @@ class Node:
     client: Vantage
     scout: Backend
     host_backend: Backend
+    inner_addresses: tuple[str, ...] = ()
     second_addresses: Mapping[Family, str] = field(default_factory=dict)
+
+    def own_addresses(self, family: Family) -> frozenset[str]:
+        """Every address of the node itself: what an endpoint may see where the source is masqueraded."""
+        unknown = (*self.inner_addresses, *self.second_addresses.values())
+        ours = {address for address in unknown if (":" in address) == (family == "IPv6")}
+        return frozenset({self.addresses[family], *ours})
 
 
 class Proxy(Protocol):

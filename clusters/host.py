@@ -6,14 +6,18 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from clusters import kernel
 from clusters.errors import UsageError
 
+IptablesBackend = Literal["nft", "legacy"]
 ANSWER_SECONDS = 10.0
+# iptables and ip6tables, each with -save and -restore.
+IPTABLES_PROGRAMS = 6
 
 # kube-proxy needs --random-fully: https://www.netfilter.org/projects/iptables/files/changes-iptables-1.6.2.txt
 MINIMUM_IPTABLES = (1, 6, 2)
@@ -22,16 +26,30 @@ MINIMUM_NFT = (1, 0, 1)
 # https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables
 MINIMUM_NFTABLES_KERNEL = (5, 13)
 
+# Switches that keep ordinary users from making user namespaces: sysctl, the value that does, one that does not.
+# Debian: https://wiki.debian.org/UserNamespaces, Ubuntu: https://ubuntu.com/blog/ubuntu-23-10-restricted-unprivileged-user-namespaces
+_USER_NAMESPACE_SWITCHES = (
+    ("kernel/unprivileged_userns_clone", "0", "1"),
+    ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("user/max_user_namespaces", "0", "10000"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class HostReport:
-    """What the host is, for the report: `tools` maps a program to its version, None where it is absent."""
+    """What the host is, for the report: `tools` maps a program to its version, None where it is absent.
+
+    `iptables_backend` is nft or legacy; `iptables_chosen` says that it is not simply what the machine's iptables is.
+    `rootless`: the lab lives in a user namespace, because an ordinary user asked.
+    """
 
     kernel: str
     arch: str
     distribution: str
     tools: Mapping[str, str | None]
-    iptables_backend: str | None
+    iptables_backend: IptablesBackend | None
+    iptables_chosen: bool
+    rootless: bool
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON types."""
@@ -80,32 +98,45 @@ _TOOLS = (
 )
 
 
-def check(mode: str, machine: Machine | None = None) -> HostReport:
+def check(
+    mode: str,
+    machine: Machine | None = None,
+    *,
+    iptables_backend: IptablesBackend | None = None,
+    pod_network: str = "routed",
+) -> HostReport:
     """Checks that the lab can run in `mode` (iptables, nftables, ipvs, or any other: the lab itself).
+
+    `iptables_backend` asks for iptables' `nft` or `legacy` programs; None is the machine's default, except that an
+    ordinary user gets `legacy` where it works (see `prefers_legacy`).
 
     Raises UsageError, one sentence that names exactly what is missing. Takes about 0.1 s.
     """
     machine = machine or Machine.here()
     _check_system(machine)
     _check_tools(mode, machine)
+    if iptables_backend:
+        _check_backend(iptables_backend, machine)
+    elif mode in ("iptables", "command") and prefers_legacy(machine):
+        iptables_backend = "legacy"
     answers = {tool.name: _answer(tool, machine) for tool in _TOOLS}
     versions = {name: _version(answer) for name, answer in answers.items()}
     _check_versions(mode, machine, versions)
-    _check_kernel(mode, machine)
+    _check_kernel(mode, machine, iptables_backend, pod_network)
     return HostReport(
         kernel=machine.release,
         arch=machine.arch,
         distribution=_distribution(machine),
         tools=versions,
-        iptables_backend=_backend(answers["iptables"]),
+        iptables_backend=iptables_backend or _backend(answers["iptables"]),
+        iptables_chosen=iptables_backend is not None,
+        rootless=machine.euid != 0,
     )
 
 
 def _check_system(machine: Machine) -> None:
     if machine.system != "Linux":
         raise UsageError(f"The lab needs Linux, and this is {machine.system}: run it in a Linux virtual machine.")
-    if machine.euid != 0:
-        raise UsageError("The lab needs root, for network namespaces: run the same command with sudo.")
     kinds = {"net": "NET_NS", "pid": "PID_NS", "mnt": "NAMESPACES", "user": "USER_NS"}
     absent = [name for name in kinds if not (machine.proc / "self" / "ns" / name).exists()]
     if absent:
@@ -148,19 +179,68 @@ def _check_versions(mode: str, machine: Machine, versions: Mapping[str, str | No
         )
 
 
-def _check_kernel(mode: str, machine: Machine) -> None:
+def iptables_programs(backend: str, path: str | None = None) -> dict[str, str]:
+    """By the names that kube-proxy calls, where a backend's programs are; absent ones are left out."""
+    found = {}
+    for program in ("iptables", "ip6tables"):
+        for purpose in ("", "-restore", "-save"):
+            place = shutil.which(f"{program}-{backend}{purpose}", path=path)
+            if place:
+                found[f"{program}{purpose}"] = place
+    return found
+
+
+def prefers_legacy(machine: Machine) -> bool:
+    """Whether a lab here should use iptables' legacy programs unless told otherwise.
+
+    iptables-nft sends a whole update in one netlink message. Root lifts the limit on its size (SO_SNDBUFFORCE); in a
+    user namespace it stays at net.core.wmem_default, some 200 kB, and kube-proxy's larger updates fail.
+    """
+    if machine.euid == 0 or len(iptables_programs("legacy", machine.path)) < IPTABLES_PROGRAMS:
+        return False
+    with suppress(kernel.NoNamespaceError):
+        return not kernel.lacks("iptables", machine.path, rootless=True, backend="legacy")
+    return False
+
+
+def _check_backend(backend: str, machine: Machine) -> None:
+    if len(iptables_programs(backend, machine.path)) < IPTABLES_PROGRAMS:
+        raise UsageError(
+            f"--iptables-backend={backend} needs iptables-{backend} and its -save and -restore, which are not on "
+            f"PATH; on Debian and Ubuntu type: sudo apt-get install iptables."
+        )
+
+
+def _check_kernel(mode: str, machine: Machine, iptables_backend: str | None, pod_network: str) -> None:
     try:
-        missing = kernel.lacks(mode, machine.path)
+        missing = kernel.lacks(
+            mode, machine.path, rootless=machine.euid != 0, backend=iptables_backend, pod_network=pod_network
+        )
     except kernel.NoNamespaceError as error:
+        if machine.euid != 0:
+            raise UsageError(f"No user namespace can be made here ({error}): {_remedy(machine)}.") from error
         raise UsageError(
             f"No network namespace can be made here ({error}): root needs CAP_SYS_ADMIN, which a "
             f"container gets with --privileged."
         ) from error
     if missing:
         raise UsageError(
-            f"This kernel ({machine.release}) lacks what {mode} mode needs: "
+            f"This kernel ({machine.release}) lacks what {mode} mode{_with(pod_network)} needs: "
             f"{'; '.join(map(str, missing))}: load the modules or use a kernel that has them."
         )
+
+
+def _with(pod_network: str) -> str:
+    return "" if pod_network == "routed" else f" with --pod-network={pod_network}"
+
+
+def _remedy(machine: Machine) -> str:
+    """What gives an ordinary user a user namespace here: the switch that forbids it, or else sudo."""
+    for name, forbidding, remedy in _USER_NAMESPACE_SWITCHES:
+        with suppress(OSError):
+            if (machine.proc / "sys" / name).read_text(encoding="ascii").strip() == forbidding:
+                return f"type: sudo sysctl {name.replace('/', '.')}={remedy}, or run the same command with sudo"
+    return "run the same command with sudo, and in a container with --privileged"
 
 
 def _answer(tool: _Tool, machine: Machine) -> str:
@@ -191,12 +271,11 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
-def _backend(answer: str) -> str | None:
-    """nf_tables or legacy: which kernel interface iptables writes to. Before 1.8 there was only one."""
+def _backend(answer: str) -> IptablesBackend | None:
+    """nft or legacy: which kernel interface iptables writes to. Before 1.8 there was only one."""
     if not answer:
         return None
-    found = re.search(r"\((nf_tables|legacy)\)", answer)
-    return found[1] if found else "legacy"
+    return "nft" if "(nf_tables)" in answer else "legacy"
 
 
 def _distribution(machine: Machine) -> str:

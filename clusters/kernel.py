@@ -43,29 +43,36 @@ class Lack:
         return f"{self.feature.name} ({self.feature.option}{said})"
 
 
-def lacks(mode: str, path: str) -> list[Lack]:
+def lacks(
+    mode: str, path: str, *, rootless: bool = False, backend: str | None = None, pod_network: str = "routed"
+) -> list[Lack]:
     """What `mode` needs and this kernel, with the tools on `path`, cannot do. Raises NoNamespaceError.
 
-    A mode that is not kube-proxy's is asked only for what the lab itself needs.
+    A mode that is not kube-proxy's is asked only for what the lab itself needs. `rootless`: tried in a user
+    namespace, as an ordinary user's lab is. `backend`: iptables' own, `nft` or `legacy`, not the machine's choice.
     """
-    groups = [list(group) for _, group in groupby(_features(mode), key=lambda feature: feature.program)]
+    groups = [
+        list(group)
+        for _, group in groupby(_features(mode, backend, pod_network), key=lambda feature: feature.program)
+    ]
     found: list[Lack] = []
-    for group, said in zip(groups, _try(groups, path), strict=True):
+    for group, said in zip(groups, _try(groups, path, rootless), strict=True):
         if said is None:
             continue
-        alone = zip(group, _try([[feature] for feature in group], path), strict=True)
+        alone = zip(group, _try([[feature] for feature in group], path, rootless), strict=True)
         missing = [Lack(feature, reason) for feature, reason in alone if reason is not None]
         everything = Feature(f"all of {group[0].program}'s rules together", "unknown option", "", "")
         found += missing or [Lack(everything, said)]
     return found
 
 
-def _features(mode: str) -> list[Feature]:
-    features = list(_LINKS)
+def _features(mode: str, backend: str | None = None, pod_network: str = "routed") -> list[Feature]:
+    features = [*_LINKS, *_POD_NETWORKS[pod_network]]
     if mode in ("iptables", "ipvs"):
+        restore = f"{backend}-restore" if backend else "restore"
         features += [
-            *_iptables("iptables-restore", "127.0.0.1:80"),
-            *_iptables("ip6tables-restore", "[::1]:80"),
+            *_iptables(f"iptables-{restore}", "127.0.0.1:80"),
+            *_iptables(f"ip6tables-{restore}", "[::1]:80"),
         ]
     if mode == "nftables":
         features += _NFTABLES
@@ -76,12 +83,15 @@ def _features(mode: str) -> list[Feature]:
     return features
 
 
-def _try(groups: Sequence[Sequence[Feature]], path: str) -> list[str | None]:
+def _try(groups: Sequence[Sequence[Feature]], path: str, rootless: bool = False) -> list[str | None]:
     """Per group None if it worked, else the error. All of them share one fresh network namespace."""
-    steps = [f"said=$({{ {_script(group)}\n}} 2>&1); {_TELL}" for group in groups]
+    # An ordinary user may not take the machine's xtables lock, nor has anybody here to wait for it.
+    steps = ["mount -t tmpfs plumbline /run || exit"]
+    steps += [f"said=$({{ {_script(group)}\n}} 2>&1); {_TELL}" for group in groups]
+    namespaces = ["--user", "--map-root-user"] if rootless else []
     try:
         done = subprocess.run(
-            ["unshare", "--net", "sh", "-s"],
+            ["unshare", *namespaces, "--net", "--mount", "sh", "-s"],
             input="\n".join(steps),
             env={"PATH": path, "LC_ALL": "C"},
             capture_output=True,
@@ -170,6 +180,14 @@ _LINKS = (
     Feature("bridges", "CONFIG_BRIDGE", "sh", "ip link add plumbline2 type bridge"),
     Feature("IPv6", "CONFIG_IPV6, not switched off at boot", "sh", "test -e /proc/net/if_inet6"),
 )
+_BRIDGE_FILTER = Feature(
+    "packet filtering on bridges",
+    "CONFIG_BRIDGE_NETFILTER",
+    "sh",
+    "{ modprobe -q br_netfilter; test -e /proc/sys/net/bridge/bridge-nf-call-ip6tables; } 2>/dev/null",
+)
+_VXLAN = Feature("VXLAN", "CONFIG_VXLAN", "sh", "ip link add plumbline4 type vxlan id 1 dstport 8472")
+_POD_NETWORKS = {"routed": (), "bridge": (_BRIDGE_FILTER,), "vxlan": (_BRIDGE_FILTER, _VXLAN)}
 # The file is there once the module is, so this comes after rules that load it.
 _CONNTRACK = Feature(
     "connection tracking",

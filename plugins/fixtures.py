@@ -10,20 +10,18 @@ from clusters.api import Node
 from plugins.arrange import Arranger
 from plugins.flows import Prober
 from plugins.judging import new_record
+from plugins.look import session_run
 from plugins.requirements import configuration_of
-from plugins.run import Run, watched_by
+from plugins.run import Run
 from plugins.services import Service
-from plugins.session import RECORD, RUN, SETTINGS
+from plugins.session import RECORD
 from plugins.world import World
 
 
 @pytest.fixture(scope="session")
 def plumbline_run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The cluster with its proxy, up for the whole session of this process."""
-    config = request.config
-    worker = getattr(config, "workerinput", {}).get("workerid", "main")
-    with Run(config.stash[SETTINGS], config.hook, worker, watched_by(config)) as run:
-        config.stash[RUN] = run
+    with session_run(request.config) as run:
         yield run
 
 
@@ -31,7 +29,7 @@ def plumbline_run(request: pytest.FixtureRequest) -> Iterator[Run]:
 def _arranger(plumbline_run: Run, request: pytest.FixtureRequest) -> Iterator[Arranger]:
     arranger = Arranger(plumbline_run.world, request.session.items)
     yield arranger
-    if not plumbline_run.broken:
+    if not plumbline_run.broken and not plumbline_run.settings.keeps_lab:
         arranger.clear()
 
 
@@ -54,6 +52,8 @@ def world(plumbline_run: Run, _configured: None, request: pytest.FixtureRequest)
         return  # there is nobody left to delete anything at, and the test has said so
     # A proxy that died must not let the test after its death pass.
     plumbline_run.proxy.check()
+    if plumbline_run.settings.keeps_lab and (request.session.shouldfail or request.session.shouldstop):
+        return  # the last test's objects are what a person wants to look at
     for service in owned:
         service.delete()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clusters.agent.client import Capture, CapturedPacket, HeldConnection, PacedFlow, ProbeRequest
 from clusters.api import Backend, Cluster, Vantage
-from clusters.observation import Address, FlowOutcome, Observation, Protocol
+from clusters.observation import Address, Family, FlowOutcome, Observation, Protocol
 from dataplane_ref.model import Verdict, judge
 from plugins.record import Record
 from plugins.services import Frontend, Service, Target
@@ -124,6 +124,13 @@ class Prober:
     @property
     def node(self) -> str | None:
         return self.vantage.node
+
+    def own_addresses(self, family: Family) -> frozenset[str]:
+        """Every address that is the vantage's own: of a node, those towards its pods too."""
+        for node in self.cluster.nodes:
+            if self.vantage == node.vantage:
+                return node.own_addresses(family)
+        return frozenset({self.vantage.addresses[family]})
 
     def open(
         self, frontend: Frontend, protocol: Protocol, *, count: int = 1, source_port: int | None = None

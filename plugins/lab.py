@@ -22,8 +22,10 @@ def pytest_plumbline_cluster(settings: Settings, worker: str, watched_pids: Sequ
     return Lab(
         nodes=settings.nodes,
         pods_per_node=settings.pods_per_node,
+        pod_network=settings.pod_network,
         log_directory=Path(settings.report) / "logs" / worker,
         watched_pids=watched_pids,
+        iptables_backend=settings.iptables_backend,
         control_plane=_control_plane(settings),
     )
 

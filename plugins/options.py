@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from clusters.errors import UsageError
-from clusters.lab.topology import MAX_NODES, MAX_PODS_PER_NODE, MIN_PODS_PER_NODE
+from clusters.lab.topology import MAX_NODES, MAX_PODS_PER_NODE, MIN_PODS_PER_NODE, POD_NETWORKS, LabPlan, PodNetwork
 from clusters.proxies.command import parse_command
 from plugins.requirements import release
 
@@ -24,6 +24,7 @@ MODES = ("iptables", "nftables", "ipvs", "ebpf")
 PROXIES = ("kube-proxy", "ebpf", "kube-router", "command", "none")
 CLUSTERS = ("lab", "kind", "k3s", "kubeconfig")
 CONTROL_PLANES = ("embedded", "real")
+IPTABLES_BACKENDS = ("nft", "legacy")
 FAMILIES = {"dual": ("IPv4", "IPv6"), "ipv4": ("IPv4",), "ipv6": ("IPv6",)}
 # Options of the contract whose subject has not been built yet: option → (dest, the values that exist).
 BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -31,11 +32,7 @@ BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "--proxy-mode": ("proxy_mode", (None, "iptables", "nftables")),
     "--cluster": ("cluster", (None, "lab")),
     "--ipvs-scheduler": ("ipvs_scheduler", (None,)),
-    "--iptables-backend": ("iptables_backend", (None,)),
-    "--pod-network": ("pod_network", ("routed",)),
     "--kernel": ("kernel", ("host",)),
-    "--keep-lab": ("keep_lab", (False,)),
-    "--lab-shell": ("lab_shell", (None,)),
     "--baseline": ("baseline", (None,)),
     "--services": ("services", (None,)),
     "--endpoints-per-service": ("endpoints_per_service", (None,)),
@@ -63,6 +60,8 @@ class Settings:
     known_failures: tuple[str, ...] = ()
     nodes: int = 3
     pods_per_node: int = 4
+    iptables_backend: Literal["nft", "legacy"] | None = None
+    pod_network: PodNetwork = "routed"
     control_plane: Literal["embedded", "real"] = "embedded"
     etcd: str | None = None
     kube_apiserver: str | None = None
@@ -70,6 +69,8 @@ class Settings:
     families: tuple[str, ...] = ("IPv4", "IPv6")
     release: tuple[int, int] | None = None
     deadline_scale: float = 1.0
+    keep_lab: bool = False
+    lab_shell: str | None = None
     seed: int = 0
     report: str = "report"
     host: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +86,11 @@ class Settings:
         if data["release"]:
             data["release"] = tuple(data["release"])
         return cls(**data)
+
+    @property
+    def keeps_lab(self) -> bool:
+        """Whether a person wants to look inside the lab after the tests."""
+        return self.keep_lab or self.lab_shell is not None
 
     def is_known_to_fail(self, requirement: str, axes: Mapping[str, str]) -> bool:
         """Whether the user's file says that this test fails: its requirement, in the axes that an entry names."""
@@ -133,7 +139,12 @@ def add_options(parser: pytest.Parser) -> None:
     add("--cluster", metavar="|".join(CLUSTERS), help="where the dataplane runs (default: lab)")
     add("--nodes", type=int, default=3, metavar="N", help="nodes of the lab (default 3)")
     add("--pods-per-node", type=int, default=4, metavar="N", help="pods on each lab node (default 4)")
-    add("--pod-network", metavar="routed|bridge|vxlan", default="routed", help="how pods reach each other")
+    add(
+        "--pod-network",
+        metavar="routed|bridge|vxlan",
+        default="routed",
+        help="how pods reach each other (default: routed)",
+    )
     add(
         "--control-plane",
         metavar="embedded|real",
@@ -157,8 +168,8 @@ def add_options(parser: pytest.Parser) -> None:
     add("--examples", type=int, metavar="N", help="examples per property test")
     add("--deadline-scale", type=float, default=1.0, metavar="X", help="multiply every deadline")
     add("--allow-disruptive", action="store_true", help="run tests that disturb a foreign cluster")
-    add("--keep-lab", action="store_true", help="leave the lab running at the end")
-    add("--lab-shell", metavar="NODE", help="open a shell on a lab node")
+    add("--keep-lab", action="store_true", help="keep the lab after the tests, until Ctrl-C")
+    add("--lab-shell", metavar="NODE", help="open a shell on a lab node after the tests")
     add("--report", metavar="DIR", default="report", help="where results are written (default: report)")
     add("--baseline", metavar="FILE", help="an earlier report to compare with")
     add("--services", metavar="N,…", help="scale: numbers of Services")
@@ -187,6 +198,11 @@ def parse(options: argparse.Namespace) -> Settings:
     for option, value, least, most in sizes:
         if not least <= value <= most:
             raise UsageError(f"--{option} must be between {least} and {most}, not {value}")
+    names = [node.name for node in LabPlan.of(options.nodes, options.pods_per_node).nodes]
+    if options.lab_shell is not None and options.lab_shell not in names:
+        raise UsageError(f"--lab-shell={options.lab_shell}: there is no such node; the lab has {', '.join(names)}")
+    if (options.keep_lab or options.lab_shell) and getattr(options, "numprocesses", None):
+        raise UsageError("--keep-lab and --lab-shell show one lab; leave out -n, which makes one per worker")
     return Settings(
         proxy=proxy,
         mode=mode,
@@ -198,10 +214,14 @@ def parse(options: argparse.Namespace) -> Settings:
         known_failures=_known_failures(options.known_failures),
         nodes=options.nodes,
         pods_per_node=options.pods_per_node,
+        iptables_backend=options.iptables_backend,
+        pod_network=options.pod_network,
         control_plane=options.control_plane,
         families=FAMILIES[options.family],
         release=_release(options, proxy),
         deadline_scale=options.deadline_scale,
+        keep_lab=options.keep_lab,
+        lab_shell=options.lab_shell,
         seed=options.seed,
         report=str(Path(options.report).absolute()),
     )
@@ -214,6 +234,8 @@ def _known_words(options: argparse.Namespace) -> None:
         ("--proxy", options.proxy, PROXIES),
         ("--cluster", options.cluster, CLUSTERS),
         ("--control-plane", options.control_plane, CONTROL_PLANES),
+        ("--pod-network", options.pod_network, POD_NETWORKS),
+        ("--iptables-backend", options.iptables_backend, IPTABLES_BACKENDS),
     )
     for option, value, known in words:
         if option == "--proxy-mode" and value == "userspace":
@@ -250,6 +272,8 @@ def _proxy_and_mode(options: argparse.Namespace) -> tuple[str, str]:
         return "none", "none"
     if mode is None:
         raise UsageError("name the mode to judge: --proxy-mode=iptables or --proxy-mode=nftables")
+    if options.iptables_backend and mode not in ("iptables", "ipvs"):
+        raise UsageError(f"--iptables-backend says how iptables and ipvs mode write rules; leave it out with {mode}")
     if options.proxy_binary and options.proxy_version:
         raise UsageError("--proxy-binary names a file and --proxy-version a release to find; give one of them")
     return "kube-proxy", mode

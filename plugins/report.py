@@ -57,10 +57,14 @@ class Report:
         settings = self._settings
         origin = f" ({settings.binary_origin}: {settings.binary})" if settings.binary else ""
         host = settings.host
-        tools = ", ".join(f"{name} {version}" for name, version in host["tools"].items() if name in SHOWN_TOOLS)
+        backend = {"iptables": f" ({host['iptables_backend']})"} if host["iptables_backend"] else {}
+        versions = {name: version for name, version in host["tools"].items() if name in SHOWN_TOOLS}
+        tools = ", ".join(f"{name} {version}{backend.get(name, '')}" for name, version in versions.items())
         system = f"kernel {host['kernel']} {host['arch']}, {host['distribution']}"
-        machine = f"{system}; {tools} ({host['iptables_backend']})"
-        lab = f"lab of {settings.nodes} nodes, {settings.pods_per_node} pods each"
+        machine = f"{system}; {tools}"
+        rootless = "rootless " if host["rootless"] else ""
+        network = "" if settings.pod_network == "routed" else f", pod network {settings.pod_network}"
+        lab = f"{rootless}lab of {settings.nodes} nodes, {settings.pods_per_node} pods each{network}"
         if settings.control_plane_version:
             lab += f", {settings.control_plane_version}"
         return [f"plumbline: {settings.about()}{origin}", f"cluster: {lab}; {machine}"]

@@ -37,8 +37,9 @@ REPRODUCING = (
     "--proxy",
     "--cluster",
     "--nodes",
-    "--pods",
+    "--pod",
     "--control-plane",
+    "--iptables-backend",
     "--family",
     "--k8s-release",
     "--features",
@@ -106,8 +107,10 @@ def selects_all_of_conformance(config: pytest.Config) -> bool:
 
 def _complete(settings: Settings, config: pytest.Config) -> Settings:
     """Add what only the machine knows: its abilities, and where the proxy's binary is."""
-    report = host.check(settings.mode)
+    report = host.check(settings.mode, iptables_backend=settings.iptables_backend, pod_network=settings.pod_network)
     settings = replace(settings, host=report.as_dict())
+    if report.iptables_chosen:
+        settings = replace(settings, iptables_backend=report.iptables_backend)
     if settings.command:
         check_program(settings.command)
     terminal = config.pluginmanager.get_plugin("terminalreporter")

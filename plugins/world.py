@@ -196,9 +196,9 @@ class World:
 
 def node_views(cluster: Cluster, objects: Iterable[Object]) -> list[NodeView]:
     """The nodes as the model sees them: the API's word, and the addresses of which it does not know."""
-    second = {node.name: tuple(node.second_addresses.values()) for node in cluster.nodes}
+    unknown = {node.name: (*node.inner_addresses, *node.second_addresses.values()) for node in cluster.nodes}
     views = [NodeView.from_object(one) for one in objects]
-    return [replace(view, addresses=(*view.addresses, *second.get(view.name, ()))) for view in views]
+    return [replace(view, addresses=(*view.addresses, *unknown.get(view.name, ()))) for view in views]
 
 
 def model_config(cluster: Cluster, configuration: ProxyConfiguration) -> ProxyConfig:

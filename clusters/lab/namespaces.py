@@ -18,6 +18,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 
 
+NETNS = Path("/run/netns")
+
+
+def netns(name: str) -> Path:
+    """Where the namespace of a node, pod, router or client is bound."""
+    return NETNS / name
+
+
 def _checked(result: int, what: str) -> None:
     if result != 0:
         code = ctypes.get_errno()

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from clusters.lab import namespaces
-from clusters.lab.build import build, netns
+from clusters.lab.build import build
 from clusters.lab.process import Launch, launch
 from clusters.lab.topology import LabPlan
 from clusters.lab.wire import Channel, Message
 
 NODE_DIRECTORIES = Path("/run/nodes")
+# First on PATH in every node: programs that are to be found under another's name, such as a backend of iptables.
+NODE_PROGRAMS = Path("/run/plumbline/bin")
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Operations:
             "connect": self._connect,
             "write": self._write,
             "read": self._read,
+            "mounts": self._mounts,
         }
 
     def run(self) -> None:
@@ -114,7 +117,10 @@ class Operations:
         plan = LabPlan.from_json(message["plan"])
         build(plan)
         for node in plan.nodes:
-            (NODE_DIRECTORIES / node.name).mkdir()
+            programs = NODE_DIRECTORIES / node.name / NODE_PROGRAMS.relative_to("/run")
+            programs.mkdir(parents=True)
+            for name, place in message["programs"].items():
+                (programs / name).symlink_to(place)
             self._node_mounts[node.name] = _new_node_mounts(node.name)
         return {}
 
@@ -150,10 +156,13 @@ class Operations:
 
     def _launch(self, message: Message, passed: list[int], **streams: int) -> Launch:
         node = message.get("node")
+        environment = {**os.environ, **message.get("env", {})}
+        if node:
+            environment["PATH"] = f"{NODE_PROGRAMS}:{environment.get('PATH', os.defpath)}"
         return Launch(
             argv=tuple(message["argv"]),
-            environment={**os.environ, **message.get("env", {})},
-            network=str(netns(message["netns"])) if message.get("netns") else None,
+            environment=environment,
+            network=str(namespaces.netns(message["netns"])) if message.get("netns") else None,
             mounts=self._node_mounts[node] if node else None,
             directory=message.get("directory", "/"),
             passed=tuple(passed),
@@ -171,7 +180,7 @@ class Operations:
         if descriptors:
             listener = socket.socket(fileno=os.dup(descriptors[0]))
         else:
-            with namespaces.inside_network(netns(message["netns"])):
+            with namespaces.inside_network(namespaces.netns(message["netns"])):
                 listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((message["ip"], message["port"]))
@@ -181,7 +190,7 @@ class Operations:
 
     def _connect(self, message: Message, _: list[int]) -> None:
         """A TCP connection from inside a namespace, handed to the caller."""
-        with namespaces.inside_network(netns(message["netns"])):
+        with namespaces.inside_network(namespaces.netns(message["netns"])):
             client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         with client:
             client.settimeout(1.0)
@@ -194,6 +203,9 @@ class Operations:
         path.write_text(message["text"], encoding="utf-8")
         path.chmod(0o600)
         return {}
+
+    def _mounts(self, _: Message, __: list[int]) -> dict[str, int]:
+        return self._node_mounts
 
     def _read(self, message: Message, _: list[int]) -> dict[str, Any]:
         return {"text": Path(message["path"]).read_text(encoding="utf-8", errors="replace")}
@@ -212,7 +224,7 @@ def _new_node_mounts(name: str) -> int:
         status = 1
         try:
             namespaces.unshare(namespaces.CLONE_NEWNS)
-            with namespaces.inside_network(netns(name)), suppress(OSError):
+            with namespaces.inside_network(namespaces.netns(name)), suppress(OSError):
                 # /sys shows the network of whoever mounted it; without the right it keeps showing the lab's.
                 namespaces.mount("sysfs", "/sys", "sysfs", namespaces.MS_NOSUID | namespaces.MS_NODEV)
             namespaces.mount(str(NODE_DIRECTORIES / name), "/run", flags=namespaces.MS_BIND)

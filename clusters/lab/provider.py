@@ -16,14 +16,16 @@ from typing import Any, Self
 from clusters.agent.client import AgentClient, BackendSpec, Capture, HeldConnection, PacedFlow, ProbeRequest
 from clusters.api import Backend, Node, Vantage
 from clusters.errors import PlumblineError
+from clusters.host import IptablesBackend, iptables_programs
 from clusters.kube import NODES, KubeClient
-from clusters.lab.build import netns
 from clusters.lab.control_plane import ControlPlane, Embedded, Stage
 from clusters.lab.logged import Logged
-from clusters.lab.supervised import Exit, Supervisor
+from clusters.lab.namespaces import netns
+from clusters.lab.supervised import Exit, Supervisor, search_path
 from clusters.lab.topology import (
     LAN4,
     LAN6,
+    POD_BRIDGE,
     POD_INTERFACES,
     PODS4,
     PODS6,
@@ -34,6 +36,7 @@ from clusters.lab.topology import (
     HostPlan,
     LabPlan,
     NodePlan,
+    PodNetwork,
     PodPlan,
 )
 from clusters.observation import Observation, Protocol
@@ -51,13 +54,17 @@ table inet plumbline {{
   }}
 }}
 """
-# The pods' network is routed, so there is no bridge to name (`<pod-bridge>`).
-PLACEHOLDERS = {
+# What the lab puts in the place of a proxy configuration's placeholders; the rest depends on the pod network.
+RANGES = {
     "lan-ipv4": str(LAN4),
     "lan-ipv6": str(LAN6),
     "second-lan-ipv4": str(SECOND4),
     "second-lan-ipv6": str(SECOND6),
-    "pod-interfaces": POD_INTERFACES,
+}
+# Packets of pods come in by the bridge, where there is one.
+TO_PODS = {
+    False: {"pod-interfaces": POD_INTERFACES},
+    True: {"pod-interfaces": POD_BRIDGE, "pod-bridge": POD_BRIDGE},
 }
 # Sysctls that kube-proxy sets and never takes back, as a new node has them.
 UNSET = ("net/ipv4/conf/all/route_localnet", "net/netfilter/nf_conntrack_tcp_be_liberal")
@@ -77,7 +84,6 @@ class Lab:
     name = "lab"
     cluster_cidrs = (str(PODS4), str(PODS6))
     service_cidrs = (SERVICES4, SERVICES6)
-    placeholders = PLACEHOLDERS
     # A lab is there to be disturbed.
     abilities = frozenset(
         {"external-client", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
@@ -89,14 +95,18 @@ class Lab:
         *,
         nodes: int = 3,
         pods_per_node: int = 4,
+        pod_network: PodNetwork = "routed",
         log_directory: Path,
         watched_pids: Sequence[int] = (),
+        iptables_backend: IptablesBackend | None = None,
         control_plane: ControlPlane | None = None,
     ) -> None:
-        self.plan = LabPlan.of(nodes, pods_per_node)
+        """`iptables_backend`: the programs that nodes find as iptables; None is what the machine calls so."""
+        self.plan = LabPlan.of(nodes, pods_per_node, pod_network)
         self.log_directory = log_directory
         self.timings: dict[str, float] = {}
         self._watched = watched_pids
+        self._programs = iptables_programs(iptables_backend, search_path()) if iptables_backend else {}
         self._control_plane = control_plane or Embedded()
         self._ca: str | None = None
         self._token = secrets.token_urlsafe(24)
@@ -109,7 +119,7 @@ class Lab:
         try:
             self.supervisor = self._stack.enter_context(Supervisor(self._watched))
             self.processes = Logged(self.supervisor, self.log_directory)
-            self.supervisor.call("build", plan=self.plan.as_json())
+            self.supervisor.call("build", plan=self.plan.as_json(), programs=self._programs)
             self.timings["network"] = time.monotonic() - started
             rules = ROUTER_RULES.format(services4=SERVICES4, services6=SERVICES6)
             routing = self.supervisor.start(["nft", "-f", "-"], netns=self.plan.router.name, text=rules)
@@ -145,6 +155,10 @@ class Lab:
 
     def paced(self, request: ProbeRequest, interval: float) -> PacedFlow:
         return self._prober.paced(request, interval=interval)
+
+    @property
+    def placeholders(self) -> Mapping[str, str]:
+        return {**RANGES, **TO_PODS[self.plan.nodes[0].bridge is not None]}
 
     @property
     def service_route(self) -> str:
@@ -240,6 +254,12 @@ class Lab:
     def exits(self) -> list[Exit]:
         """Proxies that have ended since the last call. Raises PlumblineError if a part of the lab itself has."""
         return self.processes.exits()
+
+    def inside(self) -> tuple[int, dict[str, int]]:
+        """PID 1 of the lab as this machine numbers it, and its descriptors of the nodes' mount namespaces."""
+        watchdog = self.supervisor.pid
+        children = Path(f"/proc/{watchdog}/task/{watchdog}/children").read_text(encoding="ascii").split()
+        return int(children[0]), self.supervisor.call("mounts")
 
     def http_get(self, node: str, port: int, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
@@ -342,4 +362,5 @@ def _node(plan: NodePlan) -> Node:
         scout=pods[-1],
         host_backend=host,
         second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
+        inner_addresses=plan.inner_addresses,
     )

@@ -16,16 +16,27 @@ from typing import Self
 
 NLMSG_ERROR = 2
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x01, 0x04, 0x200, 0x400
-RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 16, 17, 20, 24, 28
+RTM_NEWLINK, RTM_DELLINK, RTM_SETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 16, 17, 19, 20, 24, 28
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 10, 18, 28
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_FD = (
+    1,
+    3,
+    4,
+    10,
+    12,
+    18,
+    28,
+)
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFLA_BRPORT_MODE = 4
+IFLA_VXLAN_ID, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT = 1, 3, 4, 7, 15
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
 NDA_DST, NDA_LLADDR = 1, 2
 IFF_UP = 1
 IFA_F_NODAD = 0x02
-NUD_PERMANENT = 0x80
+NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+NTF_SELF = 0x02
 RTNH_F_ONLINK = 4
 RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST = 254, 4, 1
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
@@ -60,6 +71,10 @@ def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
+def _mtu(size: int | None) -> bytes:
+    return _attr(IFLA_MTU, struct.pack("=I", size)) if size else b""
+
+
 def _family(ip: str) -> int:
     return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
@@ -69,12 +84,15 @@ def _ifinfo(index: int, up: bool) -> bytes:
     return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, flags, flags)
 
 
-def veth(here: VethEnd, there: VethEnd, peer_namespace: int, master: int | None = None) -> list[Message]:
+def veth(
+    here: VethEnd, there: VethEnd, peer_namespace: int, master: int | None = None, mtu: int | None = None
+) -> list[Message]:
     """A veth pair, `here` in the current namespace and up, `there` in the namespace behind the descriptor."""
-    peer = _ifinfo(there.index, up=False)
+    size = _mtu(mtu)
+    peer = _ifinfo(there.index, up=False) + size
     peer += _attr(IFLA_IFNAME, there.name.encode() + b"\0") + _attr(IFLA_ADDRESS, _mac(there.mac))
     peer += _attr(IFLA_NET_NS_FD, struct.pack("=i", peer_namespace))
-    body = _ifinfo(here.index, up=False)
+    body = _ifinfo(here.index, up=False) + size
     body += _attr(IFLA_IFNAME, here.name.encode() + b"\0") + _attr(IFLA_ADDRESS, _mac(here.mac))
     info = _attr(IFLA_INFO_KIND, b"veth") + _attr(IFLA_INFO_DATA | NESTED, _attr(VETH_INFO_PEER | NESTED, peer))
     body += _attr(IFLA_LINKINFO | NESTED, info)
@@ -83,11 +101,38 @@ def veth(here: VethEnd, there: VethEnd, peer_namespace: int, master: int | None 
     return [Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add veth {here.name}"), up(here.index)]
 
 
-def bridge(name: str, index: int) -> list[Message]:
+def bridge(name: str, index: int, mac: str | None = None, mtu: int | None = None) -> list[Message]:
     """A bridge, up."""
-    body = _ifinfo(index, up=False) + _attr(IFLA_IFNAME, name.encode() + b"\0")
+    body = _ifinfo(index, up=False) + _mtu(mtu) + _attr(IFLA_IFNAME, name.encode() + b"\0")
+    body += _attr(IFLA_ADDRESS, _mac(mac)) if mac else b""
     body += _attr(IFLA_LINKINFO | NESTED, _attr(IFLA_INFO_KIND, b"bridge"))
     return [Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add bridge {name}"), up(index)]
+
+
+def hairpin(index: int) -> Message:
+    """Let a bridge send a frame back out of the port it came from, as a pod needs that reaches itself."""
+    body = struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0)
+    body += _attr(IFLA_PROTINFO | NESTED, _attr(IFLA_BRPORT_MODE, b"\1"))
+    return Message(RTM_SETLINK, 0, body, f"set hairpin mode on interface {index}")
+
+
+def vxlan(here: VethEnd, *, number: int, port: int, over: int, local: str, mtu: int) -> list[Message]:
+    """A VXLAN interface, up, that learns nothing: where frames go is said by `forwarding` (RFC 7348)."""
+    body = _ifinfo(here.index, up=False) + _mtu(mtu) + _attr(IFLA_IFNAME, here.name.encode() + b"\0")
+    body += _attr(IFLA_ADDRESS, _mac(here.mac))
+    data = _attr(IFLA_VXLAN_ID, struct.pack("=I", number)) + _attr(IFLA_VXLAN_LINK, struct.pack("=I", over))
+    data += _attr(IFLA_VXLAN_LOCAL, ip_address(local).packed) + _attr(IFLA_VXLAN_LEARNING, b"\0")
+    data += _attr(IFLA_VXLAN_PORT, struct.pack(">H", port))
+    body += _attr(IFLA_LINKINFO | NESTED, _attr(IFLA_INFO_KIND, b"vxlan") + _attr(IFLA_INFO_DATA | NESTED, data))
+    return [Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add VXLAN {here.name}"), up(here.index)]
+
+
+def forwarding(index: int, mac: str, remote: str) -> Message:
+    """Frames for this MAC leave a VXLAN interface for this remote address."""
+    state = NUD_NOARP | NUD_PERMANENT
+    body = struct.pack("=BxHiHBB", socket.AF_BRIDGE, 0, index, state, NTF_SELF, 0)
+    body += _attr(NDA_DST, ip_address(remote).packed) + _attr(NDA_LLADDR, _mac(mac))
+    return Message(RTM_NEWNEIGH, NLM_F_CREATE, body, f"forward {mac} to {remote}")
 
 
 def up(index: int) -> Message:

@@ -114,6 +114,10 @@ class Supervisor:
             self._process.kill()
             self._process.wait()
 
+    def await_end(self) -> None:
+        """Wait until the lab ends, however long that takes."""
+        self._process.wait()
+
     def ask(self, operation: str, descriptors: Sequence[int] = (), **arguments: Any) -> int:
         """Send a request; its number is for `answer`."""
         self._last_request += 1

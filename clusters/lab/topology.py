@@ -7,7 +7,7 @@ The plan is made in pytest's process, sent to the supervisor as JSON, and carrie
 import string
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 LAN4, LAN6 = IPv4Network("172.18.0.0/16"), IPv6Network("fd00:172:18::/64")
 # Every node has a second address on the same wire, of which the API knows nothing.
@@ -16,8 +16,12 @@ PODS4, PODS6 = IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/48")
 SERVICES4, SERVICES6 = "10.96.0.0/16", "fd00:10:96::/112"
 # The pods' gateway, the same in every pod: the node end of the pod's own veth, known by a permanent neighbour.
 GATEWAY4, GATEWAY6 = "169.254.1.1", "fe80::1"
-# How the node ends of the pods' veth pairs are named: pod-1, pod-2, …
-POD_INTERFACES = "pod-"
+# How the node ends of the pods' veth pairs are named (pod-1, pod-2, …), and a node's bridge where it has one.
+POD_INTERFACES, POD_BRIDGE = "pod-", "cni0"
+# `routed`: a link per pod, as Calico has it; `bridge` and `vxlan`: a bridge per node, as flannel has with its
+# backends host-gw and vxlan (https://github.com/flannel-io/flannel/blob/master/Documentation/backends.md).
+PodNetwork = Literal["routed", "bridge", "vxlan"]
+POD_NETWORKS: tuple[PodNetwork, ...] = ("routed", "bridge", "vxlan")
 MAX_NODES = 250
 # At least a backend, a client and a scout: roles that must not fall on one pod.
 MIN_PODS_PER_NODE, MAX_PODS_PER_NODE = 3, 200
@@ -45,19 +49,39 @@ class PodPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class PortPlan:
+    """An interface of a node towards pods: its addresses and its MAC."""
+
+    ipv4: str
+    ipv6: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodePlan:
-    """A node: its place on the LAN, its pod CIDRs and its pods."""
+    """A node: its place on the LAN, its pod CIDRs and its pods.
+
+    `bridge` is the pods' gateway where they share one, `tunnel` the end of the VXLAN where there is one.
+    """
 
     host: HostPlan
     pod_cidr4: str
     pod_cidr6: str
     pods: tuple[PodPlan, ...] = field(default=())
+    bridge: PortPlan | None = None
+    tunnel: PortPlan | None = None
     second4: str = ""
     second6: str = ""
 
     @property
     def name(self) -> str:
         return self.host.name
+
+    @property
+    def inner_addresses(self) -> tuple[str, ...]:
+        """Addresses of the node's own on interfaces towards pods: what it masquerades to on the way to them."""
+        ports = [port for port in (self.bridge, self.tunnel) if port]
+        return tuple(address for port in ports for address in (port.ipv4, port.ipv6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +91,10 @@ class LabPlan:
     router: HostPlan
     client: HostPlan
     nodes: tuple[NodePlan, ...]
+    pod_network: PodNetwork = "routed"
 
     @classmethod
-    def of(cls, nodes: int, pods_per_node: int) -> Self:
+    def of(cls, nodes: int, pods_per_node: int, pod_network: PodNetwork = "routed") -> Self:
         """A plan with nodes `node-a`, `node-b`, … and pods `node-a.pod-1`, `node-a.pod-2`, …"""
         if not 1 <= nodes <= MAX_NODES:
             raise ValueError(f"a lab has 1 to {MAX_NODES} nodes, not {nodes}")
@@ -78,7 +103,8 @@ class LabPlan:
         return cls(
             router=_host("router", 1),
             client=_host("client-ext", 2),
-            nodes=tuple(_node(i, pods_per_node) for i in range(nodes)),
+            nodes=tuple(_node(i, pods_per_node, pod_network) for i in range(nodes)),
+            pod_network=pod_network,
         )
 
     def hosts(self) -> list[HostPlan]:
@@ -99,11 +125,14 @@ class LabPlan:
                     pod_cidr4=node["pod_cidr4"],
                     pod_cidr6=node["pod_cidr6"],
                     pods=tuple(PodPlan(**pod) for pod in node["pods"]),
+                    bridge=PortPlan(**node["bridge"]) if node["bridge"] else None,
+                    tunnel=PortPlan(**node["tunnel"]) if node["tunnel"] else None,
                     second4=node["second4"],
                     second6=node["second6"],
                 )
                 for node in data["nodes"]
             ),
+            pod_network=data["pod_network"],
         )
 
 
@@ -111,15 +140,21 @@ def _host(name: str, number: int) -> HostPlan:
     return HostPlan(name, str(LAN4[number]), str(LAN6[number]), f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}")
 
 
-def _node(index: int, pods: int) -> NodePlan:
+def _node(index: int, pods: int, pod_network: PodNetwork) -> NodePlan:
     # Each node has a /24 and a /64 of the pod ranges, as kubeadm's node CIDR allocation gives it.
     name = f"node-{_letters(index)}"
     cidr4 = IPv4Network((int(PODS4.network_address) + (index << 8), 24))
     cidr6 = IPv6Network((int(PODS6.network_address) + (index << 64), 64))
+    # As flannel gives them: the first address of the range to the VXLAN interface, the second to the bridge.
+    tunnel, bridge = (
+        PortPlan(str(cidr4[n]), str(cidr6[n]), f"02:03:{index >> 8:02x}:{index & 255:02x}:00:{n:02x}") for n in (0, 1)
+    )
     return NodePlan(
         host=_host(name, 10 + index),
         pod_cidr4=str(cidr4),
         pod_cidr6=str(cidr6),
+        bridge=bridge if pod_network != "routed" else None,
+        tunnel=tunnel if pod_network == "vxlan" else None,
         second4=str(SECOND4[10 + index]),
         second6=str(SECOND6[10 + index]),
         pods=tuple(

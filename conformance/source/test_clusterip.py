@@ -39,4 +39,4 @@ def test_node_shows_its_address(service, vantage, protocol, family):
     flows = vantage.open(service.cluster_ip(family), protocol, count=service.enough_to_see_every_endpoint())
 
     flows.must_reach_exactly(service.ready_backends)
-    assert {seen.client_seen.ip for seen in flows} == {vantage.vantage.addresses[family]}
+    assert {seen.client_seen.ip for seen in flows} <= vantage.own_addresses(family)

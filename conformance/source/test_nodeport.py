@@ -26,4 +26,4 @@ def test_endpoint_sees_the_node(service, vantage, protocol, family, node):
     flows = vantage.open(frontend, protocol, count=service.enough_to_see_every_endpoint())
 
     flows.must_reach_exactly(service.ready_backends)
-    assert {seen.client_seen.ip for seen in flows} == {node.addresses[family]}
+    assert {seen.client_seen.ip for seen in flows} <= node.own_addresses(family)

@@ -17,6 +17,9 @@ VERSIONS = {
     "nft": "nftables v1.0.6 (Lester Gooch #5)",
     "conntrack": "conntrack v1.4.7 (conntrack-tools)",
 }
+# No privilege: the steps run in the test's own namespace, where every `test -e` succeeds and `ip` is a script.
+UNSHARE = """case $1 in --version) echo 'unshare from util-linux 2.38.1'; exit ;; esac
+{ echo 'test() { :; }; mount() { :; }'; cat; } | /bin/sh -s"""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,15 @@ class Fake:
 
     def version(self, name: str, answer: str) -> None:
         self.tool(name, f"echo '{answer}'")
+
+    def backend(self, name: str) -> None:
+        """Install iptables' programs of a backend; they do what the default ones do now."""
+        for program in ("iptables", "ip6tables"):
+            for purpose in ("", "-restore", "-save"):
+                target = self.bin / f"{program}{purpose}"
+                script = target.read_text() if target.exists() else "#!/bin/sh\n"
+                (self.bin / f"{program}-{name}{purpose}").write_text(script)
+                (self.bin / f"{program}-{name}{purpose}").chmod(0o755)
 
     def but(self, **changes: object) -> Machine:
         return replace(self.machine, **changes)  # type: ignore[arg-type]
@@ -61,12 +73,7 @@ def fake(tmp_path: Path) -> Fake:
             case $(cat) in *"$refused"*) echo "{name}: No such file or directory"; exit 2 ;; esac""",
         )
     (tmp_path / "refused").write_text("nothing at all\n")
-    # No privilege: the steps run in the test's own namespace, where every `test -e` succeeds and `ip` is a script.
-    found.tool(
-        "unshare",
-        """case $1 in --version) echo 'unshare from util-linux 2.38.1'; exit ;; esac
-        { echo 'test() { :; }'; cat; } | /bin/sh -s""",
-    )
+    found.tool("unshare", UNSHARE)
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from clusters import host, kernel
 from clusters.errors import UsageError
-from tests.host.conftest import Fake, is_root, refuse
+from tests.host.conftest import UNSHARE, Fake, is_root, refuse
 
 
 @pytest.mark.parametrize("mode", ["iptables", "nftables", "none"])
@@ -23,7 +23,7 @@ def test_a_good_machine_is_reported(fake: Fake, mode: str) -> None:
     assert report.tools["nft"] == "1.0.6"
     assert report.tools["ip"] == "6.1.0"
     assert report.tools["ipset"] is None
-    assert report.iptables_backend == "nf_tables"
+    assert report.iptables_backend == "nft"
     assert json.loads(json.dumps(report.as_dict()))["tools"]["conntrack"] == "1.4.7"
 
 
@@ -32,7 +32,7 @@ def test_a_good_machine_is_reported(fake: Fake, mode: str) -> None:
     [
         ("iptables v1.8.9 (legacy)", "legacy"),
         ("iptables v1.6.2", "legacy"),
-        ("iptables v1.8.11 (nf_tables)", "nf_tables"),
+        ("iptables v1.8.11 (nf_tables)", "nft"),
     ],
 )
 def test_the_iptables_backend_is_told_apart(fake: Fake, answer: str, backend: str) -> None:
@@ -40,16 +40,62 @@ def test_the_iptables_backend_is_told_apart(fake: Fake, answer: str, backend: st
     assert host.check("iptables", fake.machine).iptables_backend == backend
 
 
+def test_an_ordinary_user_gets_legacy_iptables_where_it_works(fake: Fake) -> None:
+    assert host.check("iptables", fake.but(euid=1000)).iptables_backend == "nft"
+    fake.backend("legacy")
+    report = host.check("iptables", fake.but(euid=1000))
+    assert (report.iptables_backend, report.iptables_chosen) == ("legacy", True)
+    refuse(fake, "statistic")
+    fake.version("iptables-restore", "")  # the default backend goes on to work
+    fake.version("ip6tables-restore", "")
+    assert host.check("iptables", fake.but(euid=1000)).iptables_backend == "nft"
+
+
+def test_root_gets_what_is_asked_for(fake: Fake) -> None:
+    fake.backend("legacy")
+    assert host.check("iptables", fake.machine).iptables_backend == "nft"
+    assert host.check("iptables", fake.machine, iptables_backend="legacy").iptables_backend == "legacy"
+    refuse(fake, "statistic")
+    with pytest.raises(UsageError, match="lacks what iptables mode needs: the IPv4 iptables match statistic"):
+        host.check("iptables", fake.machine, iptables_backend="legacy")
+
+
+def test_a_backend_that_is_not_installed_is_named(fake: Fake) -> None:
+    with pytest.raises(UsageError, match=r"^--iptables-backend=legacy needs iptables-legacy and its -save and -rest"):
+        host.check("iptables", fake.machine, iptables_backend="legacy")
+
+
 def test_another_system_is_refused(fake: Fake) -> None:
     with pytest.raises(UsageError, match=r"^The lab needs Linux, and this is Darwin"):
         host.check("iptables", fake.but(system="Darwin"))
 
 
-def test_an_ordinary_user_is_told_to_use_sudo(fake: Fake) -> None:
-    with pytest.raises(
-        UsageError, match=r"^The lab needs root, for network namespaces: run the same command with sudo"
-    ):
+def test_an_ordinary_user_gets_a_user_namespace(fake: Fake) -> None:
+    fake.tool("unshare", 'echo "$*" >"$0.called"; ' + UNSHARE)
+    host.check("iptables", fake.but(euid=1000))
+    assert (fake.bin / "unshare.called").read_text().startswith("--user --map-root-user --net --mount ")
+
+
+@pytest.mark.parametrize(
+    ("switch", "value", "remedy"),
+    [
+        ("kernel/unprivileged_userns_clone", "0", "sudo sysctl kernel.unprivileged_userns_clone=1, or"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0, or"),
+        ("user/max_user_namespaces", "0", "sudo sysctl user.max_user_namespaces=10000, or"),
+        ("user/max_user_namespaces", "9", "run the same command with sudo, and in a container with --privileged"),
+    ],
+)
+def test_a_user_without_user_namespaces_is_told_what_to_type(
+    fake: Fake, switch: str, value: str, remedy: str
+) -> None:
+    fake.tool("unshare", "echo 'unshare: unshare failed: Operation not permitted' >&2; exit 1")
+    file = fake.machine.proc / "sys" / switch
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{value}\n")
+    with pytest.raises(UsageError) as caught:
         host.check("iptables", fake.but(euid=1000))
+    caught.match(r"^No user namespace can be made here \(unshare: unshare failed: Operation not permitted\): ")
+    caught.match(remedy)
 
 
 def test_a_missing_kind_of_namespace_is_named(fake: Fake) -> None:

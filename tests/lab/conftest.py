@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labs for the tests of the lab: real namespaces and a real kube-proxy, so root is needed."""
+"""Labs for the tests of the lab: real namespaces and a real kube-proxy, as root or in a user namespace."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clusters import binaries
+from clusters import binaries, host
 from clusters.binaries import Binary
+from clusters.errors import UsageError
+from clusters.host import HostReport
 from clusters.lab.provider import Lab
 
 
-@pytest.fixture(autouse=True)
-def _root() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("unfit: the lab's own tests need root")
+@pytest.fixture(scope="session", autouse=True)
+def machine() -> HostReport:
+    """What this machine is, if a lab can run on it."""
+    try:
+        return host.check("iptables")
+    except UsageError as error:
+        pytest.skip(f"unfit: {error}")
 
 
 @pytest.fixture(scope="session")

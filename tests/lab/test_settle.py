@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusters.binaries import Binary
+from clusters.host import HostReport, IptablesBackend
 from clusters.lab.provider import Lab
 from clusters.proxies.kube_proxy import KubeProxy, Mode
 from plugins import settle
@@ -19,9 +20,9 @@ MODES: tuple[Mode, ...] = ("iptables", "nftables")
 
 
 @contextmanager
-def world_with(mode: Mode, kube_proxy: Binary, logs: Path) -> Iterator[World]:
+def world_with(mode: Mode, kube_proxy: Binary, backend: IptablesBackend | None, logs: Path) -> Iterator[World]:
     """A lab with kube-proxy, settled once."""
-    with Lab(nodes=2, pods_per_node=4, log_directory=logs) as lab:
+    with Lab(nodes=2, pods_per_node=4, iptables_backend=backend, log_directory=logs) as lab:
         proxy = KubeProxy(lab, binary=kube_proxy.path, version=kube_proxy.version, mode=mode)
         settler = Settler(lab, proxy, Deadlines())
         families = settler.families
@@ -53,13 +54,14 @@ def flows_left_behind(world: World) -> int:
 def test_no_flow_is_left_behind_after_settling(
     mode: Mode,
     kube_proxy: Binary,
+    machine: HostReport,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     record_property: Callable[[str, object], None],
 ) -> None:
     """Two generations leave none. What one leaves is a race against kube-proxy's flush: shown, not judged."""
     left: dict[int, list[int]] = {}
-    with world_with(mode, kube_proxy, tmp_path) as world:
+    with world_with(mode, kube_proxy, machine.iptables_backend, tmp_path) as world:
         for generations in (1, 2):
             monkeypatch.setattr(settle, "GENERATIONS", generations)
             left[generations] = [flows_left_behind(world) for _ in range(5)]

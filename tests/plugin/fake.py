@@ -17,7 +17,15 @@ from tests.plugin.fake_cluster import FakeCluster
 from tests.plugin.fake_proxy import FakeProxy
 from tests.plugin.lies import LIES
 
-MACHINE = HostReport("6.1.0-fake", "x86_64", "Fake Linux 1", {"iptables": "1.8.9", "nft": "1.0.6"}, "nf_tables")
+MACHINE = HostReport(
+    "6.1.0-fake",
+    "x86_64",
+    "Fake Linux 1",
+    {"iptables": "1.8.9", "nft": "1.0.6"},
+    "nft",
+    iptables_chosen=False,
+    rootless=False,
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     patch = pytest.MonkeyPatch()
-    patch.setattr(host, "check", lambda _mode: MACHINE)
+    patch.setattr(host, "check", lambda _mode, **_: MACHINE)
     config.add_cleanup(patch.undo)
     config.pluginmanager.register(Fake(frozenset(config.getoption("--lie"))))
 

@@ -21,7 +21,7 @@ from clusters.apiserver.bootstrap import ClusterConfig, new_cluster
 from clusters.apiserver.kinds import Resource
 from clusters.apiserver.store import Change
 from clusters.kube import NODES, Object
-from clusters.lab.provider import PLACEHOLDERS
+from clusters.lab.provider import RANGES, TO_PODS
 from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
 from clusters.observation import Address, FlowOutcome, Icmp, Observation, Protocol
 from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
@@ -55,7 +55,7 @@ class FakeCluster:
     name = "fake"
     cluster_cidrs = (str(PODS4), str(PODS6))
     service_cidrs = (SERVICES4, SERVICES6)
-    placeholders: Mapping[str, str] = MappingProxyType({**PLACEHOLDERS, "pod-bridge": "cni0"})
+    placeholders: Mapping[str, str] = MappingProxyType({**RANGES, **TO_PODS[True]})
     abilities = frozenset(
         {"external-client", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
         | {"second-address", "service-route"}

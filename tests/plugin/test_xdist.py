@@ -79,3 +79,9 @@ def test_a_crashed_worker_is_an_error(finished: Finished) -> None:
     assert [one["reason"] for one in crashed] == ["the worker process died in this test"]
     assert len({one["test"] for one in finished.records}) == len(finished.records) == 5
     assert any(line.startswith("core level: not certified: ") for line in finished.lines)
+
+
+@runs("-n", "2", "--keep-lab")
+def test_one_lab_is_looked_into(finished: Finished) -> None:
+    assert finished.status == 4
+    assert "--keep-lab and --lab-shell show one lab; leave out -n, which makes one per worker" in finished.err
