@@ -20,7 +20,7 @@ export PATH := $(PATH):$(SYSTEM_PATH)
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help certify test setup lint format controls versions control-plane soak clean system kube-proxy proxy
+.PHONY: help certify test setup lint format controls versions control-plane bench soak kills clean system kube-proxy proxy
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 - \2/p' $(firstword $(MAKEFILE_LIST))
@@ -55,8 +55,14 @@ versions: setup ## judge the four newest minor releases of kube-proxy; writes do
 control-plane: setup ## compare the embedded API server with etcd and kube-apiserver; writes docs/control-plane.md
 	$(BIN)/python -m tests.control_plane $(ARGS)
 
+bench: setup ## measure what plumbline itself costs: lab, API server, agent (ARGS: names of benchmarks)
+	$(BIN)/python -m benchmarks $(ARGS)
+
 soak: setup ## run the core level N times against an unmodified kube-proxy
 	$(BIN)/python -m tests.soak --runs $(N)
+
+kills: setup ## SIGKILL something of a run at N random moments, and look for what stays behind
+	$(BIN)/python -m tests.soak.kills --runs $(N)
 
 clean: ## remove .venv, report/ and caches of this clone (not the cached kube-proxy)
 	rm -rf $(VENV) "$(REPORT)" .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from clusters import observation
-from clusters.agent.client import Capture, HeldConnection, PacedFlow, ProbeRequest
+from clusters.agent.client import Capture, HeldConnection, PacedFlow, ProbeRequest, Recording
 from clusters.errors import ProxyError
 from clusters.kube import KubeClient
 from clusters.observation import Family, Observation
@@ -162,6 +162,12 @@ class Cluster(Protocol):
 
     def reload_firewall(self, node: str) -> None:
         """What a firewall does to a node that knows nothing of Services: all iptables rules and chains are gone."""
+
+    def rewind(self) -> None:
+        """Forget the packets recorded so far, which a cluster keeps of its nodes and outside where it can."""
+
+    def recorded(self) -> Mapping[str, Recording]:
+        """The packets recorded since the last rewind, by vantage name."""
 
     def received(self) -> Mapping[tuple[str, observation.Protocol, int], int]:
         """Connections and datagrams received so far, by (backend, protocol, port)."""

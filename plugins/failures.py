@@ -32,14 +32,14 @@ def five_lines(requirement: Requirement, record: Record, what: str, reproduce: s
     return text
 
 
-def save_artefacts(directory: Path, name: str, texts: Mapping[str, str]) -> list[str]:
-    """Write each text to a file of its own; returns their paths."""
+def save_artefacts(directory: Path, name: str, files: Mapping[str, str | bytes]) -> list[str]:
+    """Write each text or binary to a file of that name; returns their paths."""
     folder = directory / "artefacts" / name
     folder.mkdir(parents=True, exist_ok=True)
     saved = []
-    for title, text in texts.items():
-        file = folder / f"{title.replace(' ', '-').replace('/', '_')}.txt"
-        file.write_text(text, encoding="utf-8")
+    for title, content in files.items():
+        file = folder / title.replace(" ", "-").replace("/", "_")
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
         saved.append(str(file))
     return saved
 

@@ -16,6 +16,7 @@ from clusters.proxies.kube_proxy import features_of
 from plugins.failures import five_lines, save_artefacts
 from plugins.options import Settings
 from plugins.outcomes import FAILING, Outcome
+from plugins.packets import as_pcap, as_text
 from plugins.record import Record
 from plugins.requirements import Requirement, axes_of, requirement_of
 from plugins.run import Run
@@ -62,6 +63,10 @@ def _features(settings: Settings) -> frozenset[str] | None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     started = time.monotonic()
+    run = item.config.stash.get(RUN, None)
+    if run is not None and RECORD in item.stash and not run.broken:
+        with suppress(PlumblineError):  # that the lab is gone is for the test to find out
+            run.cluster.rewind()
     try:
         yield
     finally:
@@ -220,16 +225,27 @@ class Judge:
         self.item.config.stash[SAVED] = saved + 1
         name = "-".join([self.requirement.id, *self.record.axes.values()])
         with suppress(PlumblineError):
-            texts = _attachments(run, [seen["node"] for seen in self.record.observations])
-            self.record.artefacts = save_artefacts(Path(self.settings.report), name, texts)
+            # First what goes on, then what stands still.
+            files = _packets(run) | _attachments(run, [seen["node"] for seen in self.record.observations])
+            self.record.artefacts = save_artefacts(Path(self.settings.report), name, files)
 
 
-def _attachments(run: Run, nodes: list[str | None]) -> dict[str, str]:
+def _packets(run: Run) -> dict[str, str | bytes]:
+    """The packets of the test, as each node and the external client saw them: to read, and for other programs."""
+    files: dict[str, str | bytes] = {}
+    for name, recording in run.cluster.recorded().items():
+        if recording.packets:
+            files[f"{name}.packets.txt"] = as_text(recording)
+            files[f"{name}.packets.pcap"] = as_pcap(recording)
+    return files
+
+
+def _attachments(run: Run, nodes: list[str | None]) -> dict[str, str | bytes]:
     """The rules and tables of the node the traffic entered at (from outside: of every node)."""
-    texts: dict[str, str] = {}
+    texts: dict[str, str | bytes] = {}
     for node in sorted({node for node in nodes if node} or {node.name for node in run.cluster.nodes}):
         shown = {**run.proxy.rules(node), **run.cluster.diagnostics(node), "proxy log": run.proxy.log_tail(node)}
-        texts |= {f"{node}.{title}": text for title, text in shown.items()}
+        texts |= {f"{node}.{title}.txt": text for title, text in shown.items()}
     return texts
 
 

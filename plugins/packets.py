@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captured packets in words. The only module that imports scapy (GPL-2.0-only), and only when a test needs it."""
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from clusters.agent.client import CapturedPacket
+from clusters.agent.client import CapturedPacket, Recording
 
 ICMP_DESTINATION_UNREACHABLE, ICMPV6_DESTINATION_UNREACHABLE = 3, 1
+# https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-04.html, with times in microseconds.
+PCAP_HEADER = struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+PCAP_RECORD = struct.Struct("=IIII")
+# Enough to read; the pcap file has them all.
+MOST_LINES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +86,37 @@ def icmp_errors(packets: Iterable[CapturedPacket]) -> list[IcmpError]:
                 network = frame[outer]
                 errors.append(IcmpError(wanted, frame[layer].code, network.src, network.dst, quoted.sport))
     return errors
+
+
+def as_text(recording: Recording) -> str:
+    """A line per packet: milliseconds since the first, interface, direction, and scapy's summary."""
+    from scapy.layers import inet, inet6  # noqa: F401 - once loaded, Ethernet knows what it carries
+    from scapy.layers.l2 import Ether
+
+    first = recording.packets[0].t if recording.packets else 0.0
+    lines = [
+        f"{(one.t - first) * 1e3:9.3f} ms  {one.interface:<9} {one.direction:<9} {_summary(Ether, one.data)}"
+        for one in recording.packets[:MOST_LINES]
+    ]
+    left = len(recording.packets) - len(lines)
+    lines += [f"and {left} more: see the pcap file"] if left else []
+    lines += [f"{recording.dropped} later ones found no room"] if recording.dropped else []
+    return "\n".join(lines) + "\n"
+
+
+def _summary(layer: Callable[[bytes], Any], data: bytes) -> str:
+    """What a frame says, without the Ethernet header that is the same in all of them."""
+    frame = layer(data)
+    return str((frame.payload or frame).summary())
+
+
+def as_pcap(recording: Recording) -> bytes:
+    """The packets as a pcap file; times count from the machine's start."""
+    parts = [PCAP_HEADER]
+    for packet in recording.packets:
+        seconds, fraction = divmod(packet.t, 1)
+        parts += [
+            PCAP_RECORD.pack(int(seconds), int(fraction * 1e6), len(packet.data), packet.wire_length),
+            packet.data,
+        ]
+    return b"".join(parts)

@@ -152,6 +152,7 @@ class World:
         self.record.settle_s = (self.record.settle_s or 0.0) + settled.seconds
         self.note(settled, self._scope)
         self._after_settling()
+        self.cluster.rewind()  # what waiting sent is not what a failure is about
         return settled
 
     def note(self, settled: Settled, services: Iterable[Service]) -> None:

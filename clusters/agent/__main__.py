@@ -23,6 +23,7 @@ from clusters.agent.loop import Loop
 from clusters.agent.netns import Namespaces
 from clusters.agent.paced import Pacer
 from clusters.agent.probe import Prober
+from clusters.agent.recorder import Recorder
 from clusters.agent.serve import Server
 from clusters.agent.wire import PROTOCOL_VERSION
 
@@ -55,6 +56,7 @@ def run(control: socket.socket) -> None:
         **Pacer(loop, namespaces, ports, tokens).operations(),
         **Sniffer(loop, namespaces).operations(),
         **Injector(namespaces).operations(),
+        **Recorder(namespaces).operations(),
     }
     Control(loop, control, operations)
     loop.run()

@@ -10,6 +10,7 @@ import base64
 import errno
 import socket
 import struct
+from collections.abc import Iterator
 from itertools import count
 from time import perf_counter, time
 from typing import Any
@@ -37,6 +38,75 @@ _STATISTICS = struct.Struct("=II")  # struct tpacket_stats: tp_packets, tp_drops
 _DIRECTIONS = {0: "host", 1: "broadcast", 2: "multicast", 3: "otherhost", 4: "outgoing", 5: "loopback"}
 
 
+# t, interface, direction, length on the wire, data
+Row = tuple[float, str, str, int, bytes]
+
+
+def queued(sock: socket.socket, snaplen: int, most: int) -> Iterator[tuple[int, Row]]:
+    """At most `most` of the packets that the kernel keeps for a capture socket: protocol and packet, oldest first."""
+    # Kernel timestamps are CLOCK_REALTIME; every other time the agent gives is CLOCK_MONOTONIC.
+    offset = time() - perf_counter()
+    for _ in range(most):
+        try:
+            data, ancillary, _flags, address = sock.recvmsg(snaplen, 128)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno == errno.ENETDOWN:  # an interface went down; the others go on
+                continue
+            raise
+        interface, protocol, kind = address[:3]
+        t = perf_counter()
+        length = len(data)
+        for level, what, value in ancillary:
+            if level == socket.SOL_SOCKET and what == SO_TIMESTAMPNS:
+                seconds, nanoseconds = _TIMESPEC.unpack(value)
+                t = seconds - offset + nanoseconds * 1e-9
+            elif level == SOL_PACKET and what == PACKET_AUXDATA:
+                length = _AUXDATA_LENGTHS.unpack_from(value)[1]
+        yield protocol, (t, interface, _DIRECTIONS.get(kind, str(kind)), length, data)
+
+
+def as_json(row: Row) -> tuple[float, str, str, int, str]:
+    """A packet as it travels to the caller."""
+    t, interface, direction, length, data = row
+    return t, interface, direction, length, base64.b64encode(data).decode("ascii")
+
+
+def dropped(sock: socket.socket) -> int:
+    """Packets a capture socket had no room for since this was last asked."""
+    packets = sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size)
+    return int(_STATISTICS.unpack(packets)[1])
+
+
+def open_capture(
+    namespaces: Namespaces, netns: str | None, interface: str | None = None, buffer: int = _BUFFER
+) -> socket.socket:
+    """A capture socket that hears from now on. Raises RequestError."""
+    namespace = namespaces.open(netns)
+    try:
+        with namespaces.inside(namespace):
+            # Protocol 0 receives nothing: the socket hears no other interface before it is bound to its own.
+            protocol = 0 if interface else socket.htons(_ETH_P_ALL)
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+    except PermissionError:
+        raise RequestError(f"the agent may not capture packets in {namespace}") from None
+    finally:
+        namespace.close()
+    try:
+        grow_receive_buffer(sock, buffer)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        if interface:
+            sock.bind((interface, _ETH_P_ALL))
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.ENODEV:
+            raise RequestError(f"there is no interface {interface!r} in {namespace}") from None
+        raise RequestError(f"no capture can start in {namespace}: {explain(error)}") from None
+    return sock
+
+
 class _Capture:
     """One packet socket and what it has read."""
 
@@ -46,7 +116,7 @@ class _Capture:
         self._snaplen = snaplen
         self._limit = limit
         self._ethertypes = ethertypes
-        self._packets: list[tuple[float, str, str, int, bytes]] = []
+        self._packets: list[Row] = []
         self._beyond_limit = 0
         loop.register(sock.fileno(), READ, self._on_event)
 
@@ -57,46 +127,23 @@ class _Capture:
         """Read what the kernel still has, close, and give everything."""
         while self._read(_PACKETS_PER_TURN):
             pass
-        _, dropped = _STATISTICS.unpack(self._sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size))
+        lost = dropped(self._sock) + self._beyond_limit
         self._loop.forget(self._sock.fileno())
         self._sock.close()
-        return {
-            "packets": [
-                (t, interface, direction, length, base64.b64encode(data).decode("ascii"))
-                for t, interface, direction, length, data in self._packets
-            ],
-            "dropped": dropped + self._beyond_limit,
-        }
+        return {"packets": [as_json(row) for row in self._packets], "dropped": lost}
 
     def _read(self, most: int) -> bool:
         """Read at most `most` packets; whether there may be more."""
-        # Kernel timestamps are CLOCK_REALTIME; every other time the agent gives is CLOCK_MONOTONIC.
-        offset = time() - perf_counter()
-        for _ in range(most):
-            try:
-                data, ancillary, _flags, address = self._sock.recvmsg(self._snaplen, 128)
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                if error.errno == errno.ENETDOWN:  # an interface went down; the others go on
-                    continue
-                raise
-            interface, protocol, kind = address[:3]
+        count = 0
+        for protocol, packet in queued(self._sock, self._snaplen, most):
+            count += 1
             if self._ethertypes and protocol not in self._ethertypes:
                 continue
             if len(self._packets) >= self._limit:
                 self._beyond_limit += 1
                 continue
-            t = perf_counter()
-            length = len(data)
-            for level, what, value in ancillary:
-                if level == socket.SOL_SOCKET and what == SO_TIMESTAMPNS:
-                    seconds, nanoseconds = _TIMESPEC.unpack(value)
-                    t = seconds - offset + nanoseconds * 1e-9
-                elif level == SOL_PACKET and what == PACKET_AUXDATA:
-                    length = _AUXDATA_LENGTHS.unpack_from(value)[1]
-            self._packets.append((t, interface, _DIRECTIONS.get(kind, str(kind)), length, data))
-        return True
+            self._packets.append(packet)
+        return count == most
 
 
 class Sniffer:
@@ -118,34 +165,10 @@ class Sniffer:
         ethertypes = frozenset(
             parse_count(number, "an EtherType", 1, 65535) for number in request.get("ethertypes") or ()
         )
-        sock = self._open(request.get("netns"), request.get("iface"))
+        sock = open_capture(self._namespaces, request.get("netns"), request.get("iface"))
         number = next(self._numbers)
         self._captures[number] = _Capture(self._loop, sock, snaplen, limit, ethertypes)
         reply.ok({"capture": number})
-
-    def _open(self, netns: str | None, interface: str | None) -> socket.socket:
-        namespace = self._namespaces.open(netns)
-        try:
-            with self._namespaces.inside(namespace):
-                # Protocol 0 receives nothing: the socket hears no other interface before it is bound to its own.
-                protocol = 0 if interface else socket.htons(_ETH_P_ALL)
-                sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
-        except PermissionError:
-            raise RequestError(f"the agent may not capture packets in {namespace}") from None
-        finally:
-            namespace.close()
-        try:
-            grow_receive_buffer(sock, _BUFFER)
-            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-            if interface:
-                sock.bind((interface, _ETH_P_ALL))
-        except OSError as error:
-            sock.close()
-            if error.errno == errno.ENODEV:
-                raise RequestError(f"there is no interface {interface!r} in {namespace}") from None
-            raise RequestError(f"no capture can start in {namespace}: {explain(error)}") from None
-        return sock
 
     def _stop(self, request: dict[str, Any], reply: Reply) -> None:
         """{capture} → {packets: [[t, interface, direction, wire length, base64]…], dropped}"""

@@ -16,8 +16,8 @@ from math import ceil
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from clusters.agent.handles import SLACK, Capture, HeldConnection, PacedFlow
-from clusters.agent.records import BackendSpec, CapturedPacket, PacedRecord, ProbeRequest
+from clusters.agent.handles import SLACK, Capture, HeldConnection, PacedFlow, captured
+from clusters.agent.records import BackendSpec, CapturedPacket, PacedRecord, ProbeRequest, Recording
 from clusters.agent.transport import Transport
 from clusters.agent.wire import PROTOCOL_VERSION
 from clusters.errors import PlumblineError
@@ -32,6 +32,7 @@ __all__ = [
     "PacedFlow",
     "PacedRecord",
     "ProbeRequest",
+    "Recording",
 ]
 
 # Flows per request: a few milliseconds of JSON on either side, so that nothing else the agent does has to
@@ -176,6 +177,22 @@ class AgentClient:
             "ethertypes": list(ethertypes),
         }
         return Capture(self._transport, arguments)
+
+    def record(self, namespaces: Sequence[str], *, except_tcp_port: int) -> None:
+        """Have the kernel keep the packets of these namespaces, all interfaces, from now on.
+
+        All but those of one TCP port over IPv4, such as the API server's. See `clusters/agent/recorder.py`.
+        """
+        self._transport.call("record_start", SLACK, netns=list(namespaces), except_tcp_port=except_tcp_port)
+
+    def rewind(self) -> None:
+        """Forget what was recorded so far."""
+        self._transport.call("record_rewind", SLACK)
+
+    def recorded(self, namespaces: Sequence[str]) -> dict[str, Recording]:
+        """What these namespaces saw since the last rewind; reading it is a rewind too."""
+        reply = self._transport.call("record_read", SLACK, netns=list(namespaces))
+        return {netns: Recording(captured(rows), reply["dropped"][netns]) for netns, rows in reply["packets"].items()}
 
 
 def _flows(chunk: Sequence[ProbeRequest]) -> dict[str, Any]:

@@ -167,7 +167,12 @@ class Capture(_Handle):
         self._is_open = False
         reply = self._transport.call("capture_stop", 4 * SLACK, capture=self._capture)
         self.dropped = reply["dropped"]
-        self.packets = tuple(
-            CapturedPacket(t, interface, direction, base64.b64decode(data), length)
-            for t, interface, direction, length, data in reply["packets"]
-        )
+        self.packets = captured(reply["packets"])
+
+
+def captured(rows: list[list[Any]]) -> tuple[CapturedPacket, ...]:
+    """The packets of an agent's reply."""
+    return tuple(
+        CapturedPacket(t, interface, direction, base64.b64decode(data), length)
+        for t, interface, direction, length, data in rows
+    )

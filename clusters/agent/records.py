@@ -124,5 +124,13 @@ class CapturedPacket:
     wire_length: int
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The packets of one namespace since the last rewind, oldest first, and how many later ones found no room."""
+
+    packets: tuple[CapturedPacket, ...]
+    dropped: int
+
+
 def address(ip: str | None, port: int | None) -> Address | None:
     return Address(ip, port) if ip is not None and port is not None else None

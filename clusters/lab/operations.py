@@ -19,6 +19,7 @@ from typing import Any
 
 from clusters.lab import namespaces
 from clusters.lab.build import build
+from clusters.lab.dense import build_dense
 from clusters.lab.process import Launch, launch
 from clusters.lab.topology import LabPlan
 from clusters.lab.wire import Channel, Message
@@ -48,6 +49,7 @@ class Operations:
         self._node_mounts: dict[str, int] = {}
         self._operations: dict[str, Callable[[Message, list[int]], Any]] = {
             "build": self._build,
+            "dense": self._dense,
             "spawn": self._spawn,
             "run": self._run,
             "signal": self._signal,
@@ -114,7 +116,7 @@ class Operations:
     # Operations. Each takes the message and its descriptors; None as an answer means "later".
 
     def _build(self, message: Message, _: list[int]) -> dict[str, Any]:
-        plan = LabPlan.from_json(message["plan"])
+        self._plan = plan = LabPlan.from_json(message["plan"])
         build(plan)
         for node in plan.nodes:
             programs = NODE_DIRECTORIES / node.name / NODE_PROGRAMS.relative_to("/run")
@@ -122,6 +124,10 @@ class Operations:
             for name, place in message["programs"].items():
                 (programs / name).symlink_to(place)
             self._node_mounts[node.name] = _new_node_mounts(node.name)
+        return {}
+
+    def _dense(self, message: Message, _: list[int]) -> dict[str, Any]:
+        build_dense(self._plan, self._plan.dense(message["node"]))
         return {}
 
     def _spawn(self, message: Message, descriptors: list[int]) -> dict[str, Any]:

@@ -13,7 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from clusters.agent.client import AgentClient, BackendSpec, Capture, HeldConnection, PacedFlow, ProbeRequest
+from clusters.agent.client import (
+    AgentClient,
+    BackendSpec,
+    Capture,
+    HeldConnection,
+    PacedFlow,
+    ProbeRequest,
+    Recording,
+)
 from clusters.api import Backend, Node, Vantage
 from clusters.errors import PlumblineError
 from clusters.host import IptablesBackend, iptables_programs
@@ -39,10 +47,12 @@ from clusters.lab.topology import (
     PodNetwork,
     PodPlan,
 )
-from clusters.observation import Observation, Protocol
+from clusters.observation import Family, Observation, Protocol
 from clusters.proxies.base import Place
 
 API_PORT = 6443
+# Nodes whose packets are recorded: rewinding costs a call per node and test.
+MAX_RECORDED_NODES = 8
 POOL_PORTS = (8080, 8081, 8082)
 # What no proxy translated ends at the router (see build.py), and is told so at once.
 ROUTER_RULES = """
@@ -110,6 +120,7 @@ class Lab:
         self._control_plane = control_plane or Embedded()
         self._ca: str | None = None
         self._token = secrets.token_urlsafe(24)
+        self._dense: set[str] = set()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -132,6 +143,8 @@ class Lab:
             await_control_plane()
             self.timings["control plane"] = time.monotonic() - started
             self._register_nodes()
+            # Not the API server's own traffic on the nodes' loopback.
+            self._prober.record([str(netns(vantage.name)) for vantage in self._recorded], except_tcp_port=API_PORT)
         except BaseException:
             self._stack.close()
             raise
@@ -178,11 +191,37 @@ class Lab:
     def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
         return self._prober.capture(netns=vantage.place, interface=interface)
 
+    def rewind(self) -> None:
+        self._prober.rewind()
+
+    def recorded(self) -> Mapping[str, Recording]:
+        names = {str(netns(vantage.name)): vantage.name for vantage in self._recorded}
+        return {names[place]: seen for place, seen in self._prober.recorded(list(names)).items()}
+
     def received(self) -> Mapping[tuple[str, Protocol, int], int]:
         return self._server_agent.counts()
 
     def diagnostics(self, node: str) -> Mapping[str, str]:
         return self.outputs(node, NODE_DIAGNOSTICS)
+
+    def dense_backends(self, node: str, count: int) -> list[Backend]:
+        """`count` backends on a node in one namespace, made when they are first asked for; for scale.
+
+        They share a name and listen on the pool's ports at their own addresses: `served_at` tells them apart.
+        Raises ValueError for more than MAX_DENSE, or a node that there is not.
+        """
+        plan = self.plan.dense(node)
+        addresses = [plan.addresses(number) for number in range(count)]
+        if plan.name not in self._dense:
+            self._dense.add(plan.name)
+            self.supervisor.call("dense", node=node)
+            self._server_agent.serve([BackendSpec(plan.name, str(netns(plan.name)), POOL_PORTS, POOL_PORTS)])
+        backends = []
+        for ipv4, ipv6 in addresses:
+            known: dict[Family, str] = {"IPv4": ipv4, "IPv6": ipv6}
+            vantage = Vantage(plan.name, "pod", node, known, str(netns(plan.name)))
+            backends.append(Backend(plan.name, node, known, POOL_PORTS, vantage))
+        return backends
 
     # What a proxy needs.
 
@@ -308,6 +347,7 @@ class Lab:
     def _describe(self) -> None:
         self.outside = _vantage(self.plan.client, "outside", None)
         self.nodes = [_node(node) for node in self.plan.nodes]
+        self._recorded = [self.outside, *(node.vantage for node in self.nodes[:MAX_RECORDED_NODES])]
 
     def _serve_pool(self) -> None:
         backends = [

@@ -38,8 +38,8 @@ IFA_F_NODAD = 0x02
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NTF_SELF = 0x02
 RTNH_F_ONLINK = 4
-RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST = 254, 4, 1
-RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
+RT_TABLE_MAIN, RT_TABLE_LOCAL, RTPROT_STATIC, RTN_UNICAST, RTN_LOCAL = 254, 255, 4, 1, 2
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST = 0, 253, 254
 NESTED = 0x8000
 
 
@@ -164,6 +164,14 @@ def route(
     if source:
         body += _attr(RTA_PREFSRC, ip_address(source).packed)
     return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, f"add route {destination or 'default'}/{prefix}")
+
+
+def local_range(destination: str, prefix: int, index: int) -> Message:
+    """Make every address of a range local to the namespace: wildcard sockets are reached at all of them."""
+    family = _family(destination)
+    body = struct.pack("=BBBBBBBBI", family, prefix, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL, 0)
+    body += _attr(RTA_OIF, struct.pack("=I", index)) + _attr(RTA_DST, ip_address(destination).packed)
+    return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, f"add local range {destination}/{prefix}")
 
 
 def neighbour(index: int, ip: str, mac: str) -> Message:

@@ -13,6 +13,10 @@ LAN4, LAN6 = IPv4Network("172.18.0.0/16"), IPv6Network("fd00:172:18::/64")
 # Every node has a second address on the same wire, of which the API knows nothing.
 SECOND4, SECOND6 = IPv4Network("172.19.0.0/16"), IPv6Network("fd00:172:19::/64")
 PODS4, PODS6 = IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/48")
+# Dense endpoints: 16,382 addresses per node in one namespace (see dense.py).
+DENSE4, DENSE6 = IPv4Network("10.128.0.0/10"), IPv6Network("fd00:10:128::/48")
+DENSE_PREFIX4 = 18
+MAX_DENSE = 2 ** (32 - DENSE_PREFIX4) - 2
 SERVICES4, SERVICES6 = "10.96.0.0/16", "fd00:10:96::/112"
 # The pods' gateway, the same in every pod: the node end of the pod's own veth, known by a permanent neighbour.
 GATEWAY4, GATEWAY6 = "169.254.1.1", "fe80::1"
@@ -85,6 +89,24 @@ class NodePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class DensePlan:
+    """A namespace on a node to which all addresses of a range are local."""
+
+    name: str
+    node: str
+    cidr4: str
+    cidr6: str
+    mac: str
+    node_mac: str
+
+    def addresses(self, number: int) -> tuple[str, str]:
+        """The IPv4 and IPv6 address of one of its endpoints, counted from 0 to MAX_DENSE - 1."""
+        if not 0 <= number < MAX_DENSE:
+            raise ValueError(f"a node has {MAX_DENSE} dense endpoints, and {number} is none of them")
+        return str(IPv4Network(self.cidr4)[1 + number]), str(IPv6Network(self.cidr6)[1 + number])
+
+
+@dataclass(frozen=True, slots=True)
 class LabPlan:
     """Everything the supervisor builds."""
 
@@ -110,6 +132,21 @@ class LabPlan:
     def hosts(self) -> list[HostPlan]:
         """All namespaces on the LAN."""
         return [self.router, self.client, *(node.host for node in self.nodes)]
+
+    def dense(self, name: str) -> DensePlan:
+        """The dense range of a node. Raises ValueError for a node that there is not."""
+        names = [node.name for node in self.nodes]
+        if name not in names:
+            raise ValueError(f"there is no node {name!r}; the lab has {', '.join(names)}")
+        index = names.index(name)
+        return DensePlan(
+            name=f"{name}.dense",
+            node=name,
+            cidr4=str(IPv4Network((int(DENSE4.network_address) + (index << (32 - DENSE_PREFIX4)), DENSE_PREFIX4))),
+            cidr6=str(IPv6Network((int(DENSE6.network_address) + (index << 64), 64))),
+            mac=f"02:04:{index >> 8:02x}:{index & 255:02x}:00:02",
+            node_mac=f"02:04:{index >> 8:02x}:{index & 255:02x}:00:01",
+        )
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

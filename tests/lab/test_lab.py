@@ -16,7 +16,7 @@ from clusters.host import IptablesBackend
 from clusters.kube import NODES
 from clusters.lab.pod_network import VXLAN_PORT
 from clusters.lab.provider import Lab
-from clusters.lab.topology import POD_NETWORKS, HostPlan, LabPlan, PodNetwork, PodPlan
+from clusters.lab.topology import MAX_DENSE, POD_NETWORKS, HostPlan, LabPlan, PodNetwork, PodPlan
 from clusters.observation import Address, Family, FlowOutcome, Protocol
 
 # What a proxy in a lab could change for the whole machine.
@@ -73,6 +73,27 @@ def test_pods_of_different_nodes_talk_inside_a_vxlan(tmp_path: Path) -> None:
             lab.probe([request(lab.nodes[0].client, "TCP", target[family], 8080) for family in FAMILIES])
         ports = {(packet.data[23], int.from_bytes(packet.data[36:38], "big")) for packet in capture.packets}
         assert ports == {(socket.IPPROTO_UDP, VXLAN_PORT)}
+
+
+def test_one_namespace_serves_thousands_of_addresses(lab: Lab) -> None:
+    backends = lab.dense_backends("node-b", MAX_DENSE)
+    assert len(lab.dense_backends("node-b", 3)) == 3
+    vantages = [lab.nodes[0].client, lab.nodes[1].client, lab.nodes[0].vantage, lab.nodes[1].vantage]
+    asked = [
+        request(vantage, protocol, backend.addresses[family], 8080)
+        for vantage in vantages
+        for backend in (backends[0], backends[4711], backends[-1])
+        for protocol in PROTOCOLS
+        for family in FAMILIES
+    ]
+    for sent, seen in zip(asked, lab.probe(asked), strict=True):
+        assert seen.outcome is FlowOutcome.REPLY, seen
+        assert seen.backend == "node-b.dense"
+        assert seen.served_at == sent.dst
+    with pytest.raises(ValueError, match="a node has 16382 dense endpoints, and 16382 is none of them"):
+        lab.dense_backends("node-a", MAX_DENSE + 1)
+    with pytest.raises(ValueError, match="there is no node 'node-x'; the lab has node-a, node-b"):
+        lab.dense_backends("node-x", 1)
 
 
 def test_an_unprogrammed_cluster_ip_is_unreachable_at_once(lab: Lab) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from clusters.agent.client import ProbeRequest
+from clusters.agent.client import CapturedPacket, ProbeRequest, Recording
 from clusters.api import Backend, Node, Vantage, VantageKind
 from clusters.apiserver.bootstrap import ClusterConfig, new_cluster
 from clusters.apiserver.kinds import Resource
@@ -76,6 +76,7 @@ class FakeCluster:
         self._config = model_config(self, DEFAULT)
         self._configured = 0
         self._damaged: set[str] = set()
+        self.rewound = 0
         self._directory = directory
         self._random = random.Random(seed)
         self._ports = itertools.cycle(range(32768, 61000))
@@ -133,6 +134,13 @@ class FakeCluster:
 
     def paced(self, request: ProbeRequest, interval: float) -> FakePaced:
         return FakePaced(self, request, request.sport or next(self._ports), interval)
+
+    def rewind(self) -> None:
+        self.rewound += 1
+
+    def recorded(self) -> Mapping[str, Recording]:
+        packet = CapturedPacket(1.0, "eth0", "outgoing", b"\2" * 12 + b"\x08\0" + bytes(20), 34)
+        return {node.name: Recording((packet,), dropped=self.rewound and 3) for node in self.nodes[:1]}
 
     def capture(self, vantage: Vantage, interface: str | None = None) -> FakeCapture:
         return FakeCapture(self.captures, vantage, interface or "eth0")

@@ -96,7 +96,12 @@ def test_a_record_speaks_of_its_latest_probe() -> None:
 
 
 def test_artefacts_are_files_named_after_their_commands(tmp_path: Path) -> None:
-    saved = save_artefacts(tmp_path, "topic.what-IPv4", {"node-a.ip -6 route": "routes", "node-a.cat /proc/x": "é"})
-    assert [Path(one).name for one in saved] == ["node-a.ip--6-route.txt", "node-a.cat-_proc_x.txt"]
+    files: dict[str, str | bytes] = {
+        "node-a.ip -6 route.txt": "routes",
+        "node-a.cat /proc/x.txt": "é",
+        "node-a.pcap": b"\xff",
+    }
+    saved = save_artefacts(tmp_path, "topic.what-IPv4", files)
+    assert [Path(one).name for one in saved] == ["node-a.ip--6-route.txt", "node-a.cat-_proc_x.txt", "node-a.pcap"]
     folder = tmp_path / "artefacts" / "topic.what-IPv4"
-    assert sorted(one.read_text(encoding="utf-8") for one in folder.iterdir()) == ["routes", "é"]
+    assert sorted(one.read_bytes() for one in folder.iterdir()) == [b"routes", "é".encode(), b"\xff"]

@@ -200,7 +200,11 @@ def test_the_first_failures_keep_the_rules_and_tables_of_the_node(lie: str, fini
     assert len(kept) == 10
     for record in kept:
         assert record["outcome"] == "fail"
-        texts = [finished.report.joinpath(path).read_text(encoding="utf-8") for path in record["artefacts"]]
+        files = [finished.report / path for path in record["artefacts"]]
+        packets = next(one for one in files if one.name.endswith("packets.txt")).read_text(encoding="utf-8")
+        assert "eth0      outgoing  0.0.0.0 > 0.0.0.0 hopopt" in packets
+        assert any(one.suffix == ".pcap" and one.stat().st_size == 24 + 16 + 34 for one in files)
+        texts = [one.read_text(encoding="utf-8") for one in files if one.suffix == ".txt"]
         node = record["observations"][0]["node"]
         assert f"the rules of {node}" in texts
         assert f"the connections of {node}" in texts
