@@ -20,7 +20,8 @@ export PATH := $(PATH):$(SYSTEM_PATH)
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help certify test setup lint format controls versions control-plane bench soak kills clean system kube-proxy proxy
+.PHONY: help certify test contract setup lint format controls versions control-plane bench soak kills clean
+.PHONY: system kube-proxy proxy programs
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 - \2/p' $(firstword $(MAKEFILE_LIST))
@@ -33,7 +34,11 @@ certify: $(READY) proxy ## certify kube-proxy in an embedded lab; writes report/
 
 test: setup ## lint plumbline and run its own tests
 	@$(MAKE) lint
-	$(BIN)/python -m pytest tests
+	@$(MAKE) programs || echo 'plumbline: what needs the programs that are missing will say that it is unfit' >&2
+	$(BIN)/python -m pytest -rs tests
+
+contract: setup programs ## ask the lab's API server and a real kube-apiserver the same questions (ARGS)
+	$(BIN)/python -m pytest -rs tests/apiserver/contract $(ARGS)
 
 setup: $(READY) kube-proxy ## get what certify and test need: system packages, .venv, kube-proxy
 
@@ -81,3 +86,7 @@ proxy: $(if $(filter ebpf,$(PROXY_MODE))$(filter --proxy=% --proxy-binary% --pro
 kube-proxy: $(READY)
 	@test -x "$$(cat $(KUBE_PROXY) 2>/dev/null)" -a $(KUBE_PROXY) -nt clusters/binaries.py \
 	  || { $(BIN)/python -m clusters.binaries kube-proxy >$(KUBE_PROXY).new && mv $(KUBE_PROXY).new $(KUBE_PROXY); }
+
+# What only plumbline's own tests run: a client of the API, and the real server. Built where they cannot be downloaded.
+programs: $(READY)
+	@for tool in kubectl etcd kube-apiserver; do $(BIN)/python -m clusters.binaries $$tool >/dev/null || exit; done

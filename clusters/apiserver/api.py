@@ -15,12 +15,19 @@ from typing import Any
 import orjson
 
 from clusters.apiserver.allocators import Transaction
-from clusters.apiserver.decoding import PLAIN_WRITE, UnknownFieldsError, WriteOptions, decode_object
+from clusters.apiserver.decoding import (
+    PLAIN_WRITE,
+    MisplacedError,
+    UnknownFieldsError,
+    WriteOptions,
+    decode_object,
+)
 from clusters.apiserver.kinds import Registry, Resource
-from clusters.apiserver.names import label_errors
+from clusters.apiserver.names import metadata_errors
 from clusters.apiserver.patches import json_patch, merge_patch, strategic_merge_patch
 from clusters.apiserver.status import (
     ApiError,
+    InvalidError,
     JsonObject,
     already_exists,
     bad_request,
@@ -43,7 +50,14 @@ PATCH_TYPES = (
 )
 APPLY = "application/apply-patch+yaml"
 
-_SERVER_SET = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds")
+_SERVER_SET = (
+    "uid",
+    "creationTimestamp",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+)
 _GENERATIONS = frozenset(
     {
         "CustomResourceDefinition",
@@ -112,15 +126,17 @@ class Api:
             metadata["name"] = metadata["generateName"][:58] + _suffix()
         for field in _SERVER_SET:
             metadata.pop(field, None)
-        self._check_metadata(resource, obj)
         if namespace and self.store.get(self._namespaces, "", namespace) is None:
             raise not_found("namespaces", "", namespace)
-        if self.store.get(resource, namespace, metadata["name"]) is not None:
-            raise already_exists(resource.plural, resource.group, metadata["name"])
         metadata["uid"] = str(uuid.uuid4())
         metadata["creationTimestamp"] = self._now()
+        if resource.status_apart and not resource.builtin:
+            obj.pop("status", None)
         with Transaction(dry_run=options.dry_run) as transaction:
-            self._strategy(resource).prepare_create(obj, transaction)
+            strategy = self._strategy(resource)
+            self._validate(resource, obj, lambda: strategy.prepare_create(obj, transaction))
+            if self.store.get(resource, namespace, metadata["name"]) is not None:
+                raise already_exists(resource.plural, resource.group, metadata["name"])
             if _has_generation(resource, obj):
                 metadata["generation"] = 1
             if options.dry_run:
@@ -172,10 +188,15 @@ class Api:
             raise unsupported_media_type((*(PATCH_TYPES if resource.builtin else PATCH_TYPES[:2]), APPLY))
         try:
             obj = self._decoded(resource, namespace, merged, options)
-        except UnknownFieldsError as unknown:
-            raise invalid("", "", "", [invalid_value("patch", patch, unknown.problem)]) from unknown
-        if obj["metadata"].get("name") != name:
-            error = invalid_value("metadata.name", obj["metadata"].get("name"), "field is immutable")
+        except MisplacedError:
+            raise
+        except ApiError as refused:
+            raise invalid("", "", "", [invalid_value("patch", patch, refused.message)]) from refused
+        given = obj["metadata"].get("name")
+        if given != name:
+            raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+        if obj["metadata"].get("uid", "") not in ("", before["metadata"]["uid"]):
+            error = invalid_value("metadata.uid", obj["metadata"]["uid"], "field is immutable")
             raise invalid(resource.kind, resource.group, name, [error])
         return self._write(resource, old, obj, options, status=status)
 
@@ -276,16 +297,21 @@ class Api:
     def _decoded(self, resource: Resource, namespace: str, body: Any, options: WriteOptions) -> JsonObject:
         return decode_object(resource, self._strategy(resource).shape, namespace, body, options)
 
-    def _check_metadata(self, resource: Resource, obj: JsonObject) -> None:
+    def _validate(self, resource: Resource, obj: JsonObject, prepare: Callable[[], None]) -> None:
+        """Refuse what is wrong with an object's metadata together with what its strategy's `prepare` refuses."""
         metadata = obj["metadata"]
-        name = metadata.get("name")
-        errors = label_errors(metadata.get("labels") or {}, "metadata.labels")
+        name = metadata.setdefault("name", "")
+        errors = metadata_errors(metadata)
         if not name:
             errors.insert(0, required("metadata.name", "name or generateName is required"))
         elif problem := self._strategy(resource).name_problem(name):
             errors.insert(0, invalid_value("metadata.name", name, problem))
+        try:
+            prepare()
+        except InvalidError as refused:
+            errors += refused.errors
         if errors:
-            raise invalid(resource.kind, resource.group, name or "", errors)
+            raise invalid(resource.kind, resource.group, name, errors)
 
     def _write(
         self,
@@ -319,9 +345,9 @@ class Api:
             obj.pop("status", None)
             if "status" in before:
                 obj["status"] = before["status"]
-        self._check_metadata(resource, obj)
         with Transaction(dry_run=options.dry_run) as transaction:
-            self._strategy(resource).prepare_update(obj, before, transaction)
+            strategy = self._strategy(resource)
+            self._validate(resource, obj, lambda: strategy.prepare_update(obj, before, transaction))
             if "generation" in was and _desired(obj) != _desired(before):
                 metadata["generation"] = was["generation"] + 1
             return self._settle(resource, old, before, obj, writer, dry_run=options.dry_run)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Request bodies: what they are written in, and DELETE's options."""
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -20,6 +21,7 @@ from clusters.apiserver.status import (
 
 JSON = "application/json"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
+YAML_DEPTH = 200
 PROPAGATION_POLICIES = ("Background", "Foreground", "Orphan")
 
 
@@ -50,8 +52,18 @@ def decode_yaml(body: bytes) -> Any:
     import yaml
 
     try:
-        return yaml.load(body, _plain_loader())  # noqa: S506 - it derives from the safe loader
-    except yaml.YAMLError as problem:
+        depth = 0
+        for event in yaml.parse(body, _plain_loader()):
+            # A few hundred bytes of aliases to aliases stand for more than fits into memory.
+            if isinstance(event, yaml.AliasEvent):
+                raise bad_request("error decoding YAML: aliases are not taken")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > YAML_DEPTH:
+                raise bad_request("error decoding YAML: it is nested too deeply")
+        decoded = yaml.load(body, _plain_loader())  # noqa: S506 - a safe loader's child
+        return orjson.loads(json.dumps(decoded, allow_nan=False))
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as problem:
+        # A key that is no text, a number beyond all bounds, a binary value: what JSON has no word for.
         raise bad_request(f"error decoding YAML: {' '.join(str(problem).split())}") from problem
 
 
@@ -76,7 +88,9 @@ def delete_options(query: Mapping[str, str], body: Any) -> DeleteOptions:
     """
     if not isinstance(body, dict):
         raise bad_request("delete options must be a JSON object")
-    preconditions = body.get("preconditions") or {}
+    if body.get("kind", "DeleteOptions") != "DeleteOptions":
+        raise bad_request(f"the body of a delete is of kind DeleteOptions, not {body['kind']!r}")
+    preconditions = {} if body.get("preconditions") is None else body["preconditions"]
     if not isinstance(preconditions, dict):
         raise bad_request("preconditions must be a JSON object")
     if errors := _delete_errors(query, body):

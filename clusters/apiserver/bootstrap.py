@@ -12,6 +12,7 @@ from clusters.apiserver.services import Services
 from clusters.apiserver.store import HISTORY, Store
 from clusters.apiserver.strategies import (
     PROTECTED_NAMESPACES,
+    ConfigMaps,
     CustomResourceDefinitions,
     Endpoints,
     Namespaces,
@@ -61,12 +62,13 @@ def new_cluster(config: ClusterConfig | None = None) -> Api:
         ("", "v1", "namespaces"): Namespaces(),
         ("", "v1", "nodes"): Nodes(),
         ("", "v1", "pods"): Pods(),
+        ("", "v1", "configmaps"): ConfigMaps(),
         ("", "v1", "endpoints"): Endpoints(),
         ("", "v1", "services"): Services(addresses, family_of(config.service_cidrs[0]), ports),
         ("discovery.k8s.io", "v1", "endpointslices"): EndpointSlices(),
         ("networking.k8s.io", "v1", "servicecidrs"): ServiceCidrs(addresses, utc_now),
         ("apiextensions.k8s.io", "v1", "customresourcedefinitions"): CustomResourceDefinitions(
-            registry, api.clear, utc_now
+            registry, store.begin, api.clear, utc_now
         ),
     }
     for name in PROTECTED_NAMESPACES:

@@ -15,10 +15,18 @@ class UnknownFieldsError(ApiError):
 
     def __init__(self, resource: Resource, paths: list[str]) -> None:
         self.paths = paths
-        self.problem = "strict decoding error: " + ", ".join(f'unknown field "{path}"' for path in paths)
+        problem = "strict decoding error: " + ", ".join(f'unknown field "{path}"' for path in paths)
         version, kind = resource.api_version, resource.kind
-        told = f'{kind} in version "{version}" cannot be handled as a {kind}: {self.problem}'
+        told = f'{kind} in version "{version}" cannot be handled as a {kind}: {problem}'
         super().__init__(400, "BadRequest", told)
+
+
+class MisplacedError(ApiError):
+    """400: the object says that it belongs into another namespace."""
+
+    def __init__(self, given: str, namespace: str) -> None:
+        told = "the namespace of the provided object ({}) does not match the namespace sent on the request ({})"
+        super().__init__(400, "BadRequest", told.format(given, namespace))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ def decode_object(
 
     ApiError 400 where it is none; UnknownFieldsError, a kind of it, where `options` say to be strict.
     """
+    if body is None:
+        body = {}  # in Go, null leaves an object as it was: empty
     if not isinstance(body, dict):
         raise bad_request("the body of the request must be a JSON object")
     version, kind = body.get("apiVersion") or resource.api_version, body.get("kind") or resource.kind
@@ -68,10 +78,7 @@ def decode_object(
     metadata = body.get("metadata") or {}
     given = metadata.get("namespace") or namespace
     if given != namespace:
-        raise bad_request(
-            f"the namespace of the provided object ({given}) does not match the namespace sent on the request"
-            f" ({namespace})"
-        )
+        raise MisplacedError(given, namespace)
     if namespace:
         metadata["namespace"] = namespace
     else:

@@ -10,7 +10,7 @@ import ipaddress
 
 from clusters.apiserver import shapes
 from clusters.apiserver.allocators import Transaction
-from clusters.apiserver.names import dns_1123_label, dns_1123_subdomain, port_number, serving_address
+from clusters.apiserver.names import dns_1123_label, dns_1123_subdomain, serving_address
 from clusters.apiserver.status import (
     FieldError,
     JsonObject,
@@ -128,6 +128,4 @@ def _port_errors(ports: list[JsonObject]) -> list[FieldError]:
             errors.append(invalid_value(f"{path}.name", name, problem))
         if port["protocol"] not in PROTOCOLS:
             errors.append(not_supported(f"{path}.protocol", port["protocol"], PROTOCOLS))
-        if (number := port.get("port")) is not None and (problem := port_number(number)):
-            errors.append(invalid_value(f"{path}.port", number, problem))
     return errors

@@ -55,6 +55,9 @@ _PARAMETERS: Mapping[FaultKind, Mapping[str, float]] = {
 }
 """The parameters of each kind, with their defaults."""
 
+MOST = 1_000_000_000
+"""More than any parameter, count or number of seconds needs to be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -274,8 +277,8 @@ def _parse(name: str, body: Any) -> Fault:
     return Fault(
         name,
         kind,
-        _parse_selector(kind, body.get("selector") or {}),
-        _parse_parameters(kind, body.get("parameters") or {}),
+        _parse_selector(kind, body.get("selector", {})),
+        _parse_parameters(kind, body.get("parameters", {})),
         _positive("count", body.get("count"), int),
         _positive("seconds", body.get("seconds"), int, float),
     )
@@ -303,8 +306,8 @@ def _parse_parameters(kind: FaultKind, given: Any) -> Mapping[str, float]:
     defaults = _PARAMETERS.get(kind, {})
     _refuse_unknown(f"the parameters of a fault of kind {kind}", given, tuple(defaults))
     for key, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-            raise bad_request(f"the parameter {key} must be a number, at least 0")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST:
+            raise bad_request(f"the parameter {key} must be a number from 0 to {MOST}")
     parameters: dict[str, float] = {**defaults, **given}
     if "fraction" in parameters and parameters["fraction"] >= 1:
         raise bad_request("the parameter fraction must be less than 1")
@@ -312,8 +315,8 @@ def _parse_parameters(kind: FaultKind, given: Any) -> Mapping[str, float]:
 
 
 def _positive(name: str, value: Any, *types: type[int | float]) -> Any:
-    if value is not None and (type(value) not in types or value <= 0):
-        raise bad_request(f"the {name} of a fault must be a positive number")
+    if value is not None and (type(value) not in types or not 0 < value <= MOST):
+        raise bad_request(f"the {name} of a fault must be a positive number, at most {MOST}")
     return value
 
 

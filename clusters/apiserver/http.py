@@ -6,13 +6,14 @@ The dispatch is by hand: aiohttp's router, middlewares and access log cost more 
 
 import asyncio
 import hmac
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import ClientConnectionResetError, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 
 from clusters.apiserver.api import APPLY, Api
 from clusters.apiserver.bodies import decode, decode_json, decode_yaml, delete_options
@@ -22,13 +23,13 @@ from clusters.apiserver.faults import Caller, CutError, Faults, Viewer
 from clusters.apiserver.kinds import Resource
 from clusters.apiserver.lists import encode_list, list_body
 from clusters.apiserver.negotiation import CONTENT_TYPES, Form, choose
-from clusters.apiserver.options import parse_list, parse_watch, parse_write, wants_dry_run, wants_watch
+from clusters.apiserver.options import chosen, parse_list, parse_watch, parse_write, wants_dry_run, wants_watch
 from clusters.apiserver.paths import Target, parse_target, verb
-from clusters.apiserver.selectors import parse_selectors
 from clusters.apiserver.status import (
     ApiError,
     JsonObject,
     bad_request,
+    internal_error,
     method_not_allowed,
     no_such_path,
     unauthorized,
@@ -47,6 +48,15 @@ IDLE_SECONDS = 3600.0
 """An idle connection stays open: a client's pool that outlives it would have its next request reset."""
 
 _JSON = "application/json"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message of aiohttp says something of this server, and not that a client speaks no HTTP."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_LOGGER = logging.getLogger(__name__)
+_LOGGER.addFilter(_is_news)
 
 
 class Handler:
@@ -88,6 +98,14 @@ class Handler:
             return _failure(ApiError(413, "RequestEntityTooLarge", f"limit is {MAX_BODY_BYTES} bytes"))
         except CutError:
             return _broken(request)
+        except ConnectionError:
+            return _broken(request)  # the client went away while it was answered
+        except (RecursionError, orjson.JSONEncodeError):
+            return _failure(bad_request("the object is nested too deeply"))
+        except Exception as problem:
+            # A defect of this server: told to the client as an answer, and to whoever reads the log in full.
+            _LOGGER.exception("%s %s", request.method, request.path)
+            return _failure(internal_error(f"{type(problem).__name__}: {problem}"))
 
     def _is_authorized(self, request: web.BaseRequest) -> bool:
         given = request.headers.get("Authorization", "")
@@ -131,7 +149,7 @@ class Handler:
         if target.namespace is not None and not resource.namespaced:
             raise no_such_path()
         # Without a definition nobody knows whether a custom resource has a status of its own: it may be used.
-        has_status = resource.status_apart or not resource.builtin
+        has_status = resource.status_apart or resource.learnt
         if target.subresource is not None and not (target.subresource == "status" and has_status):
             raise no_such_path()
         if target.name is not None:
@@ -177,7 +195,7 @@ class Handler:
                 return self._create(request, resource, target, _decode(request, body), form)
             case "DELETE" if resource.namespaced == (target.namespace is not None):
                 options = delete_options(query, _decode(request, body) if body else {})
-                selectors = parse_selectors(query.get("labelSelector", ""), query.get("fieldSelector", ""))
+                selectors = chosen(query, resource.selectable)
                 gone = self._api.delete_collection(resource, Selection(target.namespace, selectors), options)
                 metadata: JsonObject = {"resourceVersion": str(self._api.store.revision)}
                 return _formed(encode_list(resource, metadata, gone), resource, form, query)
@@ -192,7 +210,7 @@ class Handler:
         form: Form,
         caller: Caller | None,
     ) -> web.StreamResponse:
-        options = parse_list(query)
+        options = parse_list(query, resource.selectable)
         if caller is not None and (options.exact or options.proceed):
             self._faults.forget_the_past(caller)
         response = _formed(list_body(self._api.store, resource, namespace, options), resource, form, query)
@@ -245,7 +263,7 @@ class Handler:
         self, request: web.BaseRequest, resource: Resource, target: Target, query: Mapping[str, str], form: Form
     ) -> web.StreamResponse:
         """Errors found once the parameters are sound are events of a successful stream, as upstream."""
-        options = parse_watch(query)
+        options = parse_watch(query, resource.selectable)
         present = None if form == "json" else _presenter(resource, form, query)
         response = web.StreamResponse(headers={"Content-Type": _JSON, "Cache-Control": "no-cache, private"})
         await response.prepare(request)
@@ -304,6 +322,7 @@ def make_server(handler: Handler) -> web.Server:
         request_factory=make_request,
         handler_cancellation=True,
         access_log=None,
+        logger=_LOGGER,
         keepalive_timeout=IDLE_SECONDS,
         max_line_size=64 * 1024,
     )

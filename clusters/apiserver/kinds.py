@@ -20,6 +20,8 @@ class Resource:
     - `builtin`: its schema is typed, so `null` in a body means absent.
     - `categories`: what `kubectl get all` and its like expand to.
     - `printed`: it can be had as a Table (see `tables`).
+    - `selectable`: fields that field selectors may name besides name and namespace; None for any.
+    - `learnt`: nobody defined it, an object of it was simply posted.
     """
 
     group: str
@@ -35,6 +37,8 @@ class Resource:
     builtin: bool = True
     categories: tuple[str, ...] = ()
     printed: bool = False
+    selectable: tuple[str, ...] | None = ()
+    learnt: bool = False
 
     @property
     def api_version(self) -> str:
@@ -56,13 +60,47 @@ class Resource:
 EVENTS_KEPT = 1000
 """Events are notes for people; a long session must not collect them without bound."""
 
+_POD_FIELDS = (
+    *(f"spec.{field}" for field in ("hostNetwork", "nodeName", "restartPolicy", "schedulerName")),
+    "spec.serviceAccountName",
+    *(f"status.{field}" for field in ("nominatedNodeName", "phase", "podIP", "podIPs")),
+)
+_REFERENCE = ("apiVersion", "fieldPath", "kind", "name", "namespace", "resourceVersion", "uid")
+_EVENT_FIELDS = (
+    *(f"involvedObject.{field}" for field in _REFERENCE),
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+)
+_NEW_EVENT_FIELDS = (*(f"regarding.{field}" for field in _REFERENCE), "reason", "reportingController", "type")
+
 
 def builtin_resources() -> tuple[Resource, ...]:
     """The resources of a Kubernetes control plane that dataplanes and their tools touch."""
     net, crd = "networking.k8s.io", "apiextensions.k8s.io"
     return (
-        Resource("", "v1", "namespaces", "Namespace", namespaced=False, short_names=("ns",), status_apart=True),
-        Resource("", "v1", "nodes", "Node", namespaced=False, short_names=("no",), status_apart=True, printed=True),
+        Resource(
+            "",
+            "v1",
+            "namespaces",
+            "Namespace",
+            namespaced=False,
+            short_names=("ns",),
+            status_apart=True,
+            selectable=("status.phase",),
+        ),
+        Resource(
+            "",
+            "v1",
+            "nodes",
+            "Node",
+            namespaced=False,
+            short_names=("no",),
+            status_apart=True,
+            printed=True,
+            selectable=("spec.unschedulable",),
+        ),
         Resource(
             "",
             "v1",
@@ -74,6 +112,7 @@ def builtin_resources() -> tuple[Resource, ...]:
             indexed=("spec.clusterIP", "spec.type"),
             categories=("all",),
             printed=True,
+            selectable=("spec.clusterIP", "spec.type"),
         ),
         Resource("", "v1", "endpoints", "Endpoints", short_names=("ep",)),
         Resource(
@@ -87,12 +126,23 @@ def builtin_resources() -> tuple[Resource, ...]:
             indexed=("spec.nodeName", "status.phase"),
             categories=("all",),
             printed=True,
+            selectable=_POD_FIELDS,
         ),
         Resource("", "v1", "configmaps", "ConfigMap", short_names=("cm",)),
-        Resource("", "v1", "secrets", "Secret"),
+        Resource("", "v1", "secrets", "Secret", selectable=("type",)),
         Resource("", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",), returns_deleted=True),
-        Resource("", "v1", "events", "Event", short_names=("ev",), keep_at_most=EVENTS_KEPT),
-        Resource("events.k8s.io", "v1", "events", "Event", short_names=("ev",), keep_at_most=EVENTS_KEPT),
+        Resource(
+            "", "v1", "events", "Event", short_names=("ev",), keep_at_most=EVENTS_KEPT, selectable=_EVENT_FIELDS
+        ),
+        Resource(
+            "events.k8s.io",
+            "v1",
+            "events",
+            "Event",
+            short_names=("ev",),
+            keep_at_most=EVENTS_KEPT,
+            selectable=_NEW_EVENT_FIELDS,
+        ),
         Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", printed=True),
         Resource(net, "v1", "servicecidrs", "ServiceCIDR", namespaced=False, status_apart=True),
         Resource(net, "v1", "ipaddresses", "IPAddress", namespaced=False, short_names=("ip",)),
@@ -144,7 +194,8 @@ class Registry:
 
     def learn(self, group: str, version: str, plural: str, kind: str, *, namespaced: bool) -> Resource:
         """A resource seen for the first time, in a POST of an object of `kind`."""
-        return self.add(Resource(group, version, plural, kind, namespaced, builtin=False))
+        resource = Resource(group, version, plural, kind, namespaced, builtin=False, selectable=None, learnt=True)
+        return self.add(resource)
 
     def groups(self) -> dict[str, list[str]]:
         """Every group but the core one, with its versions, in the order they were first served."""

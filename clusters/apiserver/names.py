@@ -8,15 +8,16 @@ Each check returns None or a sentence that says what is allowed.
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from clusters.apiserver.status import FieldError, invalid_value
+from clusters.apiserver.status import FieldError, JsonObject, invalid_value, required, too_long
 
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _IANA_PORT = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9]|-(?=[a-z0-9]))*")
 
 
@@ -69,6 +70,13 @@ def qualified_name(text: str) -> str | None:
     return "a qualified name is at most 63 letters, digits, '-', '_' and '.', with an optional DNS prefix and '/'"
 
 
+def config_key(text: str) -> str | None:
+    """A key of a ConfigMap."""
+    if len(text) <= 253 and _CONFIG_KEY.fullmatch(text) and text not in (".", ".."):
+        return None
+    return "a config key has at most 253 letters, digits, '-', '_' and '.', and is neither '.' nor '..'"
+
+
 def label_errors(labels: Mapping[str, str], field: str) -> list[FieldError]:
     """Every key and value of a label map that the API refuses."""
     errors: list[FieldError] = []
@@ -78,6 +86,47 @@ def label_errors(labels: Mapping[str, str], field: str) -> list[FieldError]:
         if value and (len(value) > 63 or not _QUALIFIED.fullmatch(value)):
             why = "a valid label value is empty, or at most 63 letters, digits, '-', '_' and '.'"
             errors.append(invalid_value(field, value, why))
+    return errors
+
+
+ANNOTATION_BYTES = 1 << 18
+"""The most that all annotations of an object may come to."""
+
+_STANDARD_FINALIZERS = ("foregroundDeletion", "kubernetes", "orphan")
+
+
+def metadata_errors(metadata: JsonObject) -> list[FieldError]:
+    """What the API refuses in an object's metadata, besides its name."""
+    errors = label_errors(metadata["labels"], "metadata.labels") if metadata.get("labels") else []
+    if metadata.get("annotations"):
+        errors += _annotation_errors(metadata["annotations"])
+    for i, finalizer in enumerate(metadata.get("finalizers") or ()):
+        if finalizer not in _STANDARD_FINALIZERS and ("/" not in finalizer or qualified_name(finalizer)):
+            why = "name is neither a standard finalizer name nor is it fully qualified"
+            errors.append(invalid_value(f"metadata.finalizers[{i}]", finalizer, why))
+    if metadata.get("ownerReferences"):
+        errors += _owner_errors(metadata["ownerReferences"])
+    return errors
+
+
+def _annotation_errors(annotations: Mapping[str, str]) -> list[FieldError]:
+    field = "metadata.annotations"
+    errors = [invalid_value(field, key, problem) for key in annotations if (problem := qualified_name(key.lower()))]
+    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > ANNOTATION_BYTES:
+        errors.append(too_long(field, ANNOTATION_BYTES))
+    return errors
+
+
+def _owner_errors(owners: Sequence[JsonObject]) -> list[FieldError]:
+    errors = [
+        required(f"metadata.ownerReferences[{i}].{field}", "must not be empty")
+        for i, owner in enumerate(owners)
+        for field in ("apiVersion", "kind", "name", "uid")
+        if not owner.get(field)
+    ]
+    if sum(bool(owner.get("controller")) for owner in owners) > 1:
+        why = "only one reference can have controller set to true"
+        errors.append(invalid_value("metadata.ownerReferences", owners, why))
     return errors
 
 

@@ -2,17 +2,17 @@
 """/openapi/v3: enough of the API's own description for kubectl to validate by the server, and to explain fields.
 
 kubectl asks it one question before it writes: does PATCH of this kind take the parameter `fieldValidation`? Schemas
-are there for the fields the server itself knows (`shapes`). There is no /openapi/v2: that document exists in protobuf
-only, and kubectl does without.
+are there for built-in kinds, by which fields they have (`fields`). There is no /openapi/v2: that document exists in
+protobuf only, and kubectl does without.
 https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3
 """
 
 import hashlib
-from typing import Any
+from collections.abc import Sequence
 
 import orjson
 
-from clusters.apiserver import shapes
+from clusters.apiserver import fields, shapes
 from clusters.apiserver.kinds import Registry, Resource
 from clusters.apiserver.status import JsonObject, no_such_path
 
@@ -39,7 +39,7 @@ def document(registry: Registry, group: str, version: str) -> JsonObject:
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "v1.37.0"},
         "paths": paths,
-        "components": {"schemas": {_schema_name(resource): _schema(resource) for resource in resources}},
+        "components": {"schemas": _schemas(resources)},
     }
 
 
@@ -96,18 +96,43 @@ def _schema_name(resource: Resource) -> str:
     return f"{resource.group or 'core'}.{resource.version}.{resource.kind}"
 
 
-def _schema(resource: Resource) -> JsonObject:
-    known: JsonObject = {"apiVersion": str, "kind": str, "metadata": shapes.METADATA, **shapes.of(resource.key)}
-    return {**_schema_of(known), "x-kubernetes-group-version-kind": [_kind(resource)]}
+def _schemas(resources: Sequence[Resource]) -> JsonObject:
+    """The schemas of resources, and of every type that their fields lead to."""
+    schemas: JsonObject = {}
+    for resource in resources:
+        name = fields.type_of(resource.key)
+        inside = _properties(name, schemas) if name else {one: {"type": "string"} for one in ("apiVersion", "kind")}
+        schemas[_schema_name(resource)] = {
+            "type": "object",
+            "properties": {**inside, "metadata": _shape_schema(shapes.METADATA)},
+            "x-kubernetes-group-version-kind": [_kind(resource)],
+        }
+    return schemas
 
 
-def _schema_of(shape: Any) -> JsonObject:
-    if shape is shapes.INT_OR_STRING:
-        return {"type": "string", "format": "int-or-string"}
+def _properties(name: str, schemas: JsonObject) -> JsonObject:
+    """The schemas of a named type's fields; the types that they refer to are added to `schemas`."""
+    return {field: _field_schema(kind, schemas) for field, kind in fields.types()[name].items()}
+
+
+def _field_schema(kind: str, schemas: JsonObject) -> JsonObject:
+    if kind.startswith("["):
+        return {"type": "array", "items": _field_schema(kind[1:-1], schemas)}
+    if kind.startswith("{"):
+        return {"type": "object", "additionalProperties": _field_schema(kind[1:-1], schemas)}
+    if kind not in fields.types():
+        return {"type": "object" if kind == "any" else kind}
+    if kind not in schemas:
+        schemas[kind] = {}  # known from here on, should it come to contain itself
+        schemas[kind] = {"type": "object", "properties": _properties(kind, schemas)}
+    return {"$ref": f"#/components/schemas/{kind}"}
+
+
+def _shape_schema(shape: shapes.Shape) -> JsonObject:
     if isinstance(shape, list):
-        return {"type": "array", "items": _schema_of(shape[0])}
+        return {"type": "array", "items": _shape_schema(shape[0])}
     if isinstance(shape, dict):
         if "*" in shape:
-            return {"type": "object", "additionalProperties": _schema_of(shape["*"])}
-        return {"type": "object", "properties": {name: _schema_of(inner) for name, inner in shape.items()}}
+            return {"type": "object", "additionalProperties": _shape_schema(shape["*"])}
+        return {"type": "object", "properties": {name: _shape_schema(inner) for name, inner in shape.items()}}
     return {"type": {str: "string", int: "integer", bool: "boolean", None: "object"}[shape]}

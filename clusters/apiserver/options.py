@@ -7,21 +7,22 @@ the ones it rules out are answered with 400 or 422 here, before anything is read
 
 import base64
 import binascii
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import orjson
 
-from clusters.apiserver.selectors import EVERYTHING, Selectors, parse_selectors
+from clusters.apiserver.selectors import EVERYTHING, Selectors, check_fields, parse_selectors
 from clusters.apiserver.status import (
     ApiError,
     FieldError,
     bad_request,
     forbidden_field,
     invalid,
-    invalid_value,
     not_supported,
     required,
+    too_long,
 )
 
 MATCHES = ("Exact", "NotOlderThan")
@@ -43,7 +44,7 @@ class Continue:
         try:
             revision, after = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
             return Continue(int(revision), str(after))
-        except (binascii.Error, ValueError, TypeError) as problem:
+        except (binascii.Error, ValueError, TypeError, OverflowError) as problem:
             raise bad_request(f"continue key is not valid: {token!r}") from problem
 
 
@@ -75,8 +76,8 @@ class WatchOptions:
     timeout: float | None = None
 
 
-def parse_list(query: Mapping[str, str]) -> ListOptions:
-    """Raises ApiError 400 or 422 for parameters that make no sense."""
+def parse_list(query: Mapping[str, str], selectable: Collection[str] | None = None) -> ListOptions:
+    """Raises ApiError 400 or 422 for parameters that make no sense. `selectable`: see `selectors.check_fields`."""
     revision, match = query.get("resourceVersion", ""), query.get("resourceVersionMatch", "")
     proceed = query.get("continue", "")
     errors: list[FieldError] = []
@@ -85,8 +86,9 @@ def parse_list(query: Mapping[str, str]) -> ListOptions:
     if match:
         errors += _match_errors(match, revision, proceed)
     _refuse(errors)
-    selectors = _selectors(query)
-    limit = _number(query, "limit")
+    selectors = chosen(query, selectable)
+    limit = max(_number(query, "limit"), 0)
+    _number(query, "timeoutSeconds")
     if proceed:
         if revision and revision != "0":
             raise bad_request("specifying resource version is not allowed when using continue")
@@ -113,8 +115,8 @@ def _match_errors(match: str, revision: str, proceed: str) -> list[FieldError]:
     return []
 
 
-def parse_watch(query: Mapping[str, str]) -> WatchOptions:
-    """Raises ApiError 400 or 422 for parameters that make no sense."""
+def parse_watch(query: Mapping[str, str], selectable: Collection[str] | None = None) -> WatchOptions:
+    """Raises ApiError 400 or 422 for parameters that make no sense. `selectable`: see `selectors.check_fields`."""
     revision, match = query.get("resourceVersion", ""), query.get("resourceVersionMatch", "")
     wants_initial = query.get("sendInitialEvents")
     field = "resourceVersionMatch"
@@ -128,10 +130,11 @@ def parse_watch(query: Mapping[str, str]) -> WatchOptions:
         errors.append(forbidden_field("continue", "continue is forbidden for watch"))
     _refuse(errors)
     number = _revision(revision)
+    _number(query, "limit")
     initial = _flag(query, "sendInitialEvents") if wants_initial is not None else number == 0
-    seconds = _number(query, "timeoutSeconds")
+    seconds = max(_number(query, "timeoutSeconds"), 0)
     return WatchOptions(
-        selectors=_selectors(query),
+        selectors=chosen(query, selectable),
         since=number or None,
         initial=initial,
         mark_initial=initial and wants_initial is not None,
@@ -171,7 +174,7 @@ def parse_write(query: Mapping[str, str], kind: str, *, applies: bool = False) -
     if applies and not manager:
         errors.append(required("fieldManager", "is required for apply patch"))
     if len(manager) > 128:
-        errors.append(FieldError("fieldManager", "FieldValueTooLong", "Too long: may not be more than 128 bytes"))
+        errors.append(too_long("fieldManager", 128))
     if validation not in FIELD_VALIDATION:
         errors.append(not_supported("fieldValidation", validation, FIELD_VALIDATION))
     if errors:
@@ -190,9 +193,14 @@ def wants_dry_run(query: Mapping[str, str], options: Mapping[str, object] | None
     return bool(given)
 
 
-def _selectors(query: Mapping[str, str]) -> Selectors:
+def chosen(query: Mapping[str, str], selectable: Collection[str] | None = None) -> Selectors:
+    """The selectors of a query. Raises ApiError 400 for text that is none, and for fields that cannot be selected."""
     labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
-    return parse_selectors(labels, fields) if labels or fields else EVERYTHING
+    if not labels and not fields:
+        return EVERYTHING
+    selectors = parse_selectors(labels, fields)
+    check_fields(selectors, selectable)
+    return selectors
 
 
 def _flag(query: Mapping[str, str], name: str) -> bool:
@@ -203,20 +211,15 @@ def _flag(query: Mapping[str, str], name: str) -> bool:
 
 def _number(query: Mapping[str, str], name: str) -> int:
     text = query.get(name, "")
-    if not text:
-        return 0
-    if not text.isdigit():
+    if not re.fullmatch(r"-?[0-9]{1,18}|", text):
         raise bad_request(f"the query parameter {name} must be a whole number, not {text!r}")
-    return int(text)
+    return int(text or 0)
 
 
 def _revision(text: str) -> int:
-    if not text:
-        return 0
-    if not text.isdigit():
-        why = "must be the resource version of an object or a list"
-        raise _options_error([invalid_value("resourceVersion", text, why)])
-    return int(text)
+    if not re.fullmatch(r"[0-9]{0,19}", text):
+        raise bad_request(f"invalid resource version: {text!r} is not that of an object or a list")
+    return int(text or 0)
 
 
 def _refuse(errors: list[FieldError]) -> None:

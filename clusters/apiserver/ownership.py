@@ -139,9 +139,7 @@ def apply(
     Raises ApiError 409 where another manager owns a field that would change and `force` does not say to take it.
     """
     kind = live["kind"]
-    claims = read_claims(live) or {
-        Manager(BEFORE_FIRST_APPLY): Claim(owned_by_config(kind, live), live["apiVersion"], None)
-    }
+    claims = read_claims(live) or {Manager(BEFORE_FIRST_APPLY): Claim(_from_before(live), live["apiVersion"], None)}
     last = claims.pop(manager, None)
     wanted = owned_by_config(kind, config)
     merged: JsonObject = _merge(kind, live, config, "")
@@ -160,6 +158,12 @@ def apply(
     same = last is not None and last.paths == wanted and not changed
     claims[manager] = Claim(wanted, live["apiVersion"], last.time if last is not None and same else now)
     return merged, claims
+
+
+def _from_before(live: JsonObject) -> Paths:
+    """What an object without claims holds, but for the empty status that a server gives it."""
+    empty = {path for path, value in nodes(live["kind"], live).items() if path[0] == "f:status" and value == {}}
+    return owned_by_config(live["kind"], live) - empty
 
 
 def _differs(one: Any, other: Any) -> bool:

@@ -12,8 +12,11 @@ dataplanes see; a list that is not in it is replaced, as upstream does with list
 """
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from clusters.apiserver.status import ApiError, JsonObject, bad_request
 
@@ -34,6 +37,10 @@ PRIMITIVE_SETS = frozenset({"*:metadata.finalizers", "Node:spec.podCIDRs"})
 """Lists of scalars that strategic merge patch unites instead of replacing."""
 
 
+MAX_OPERATIONS = 10_000
+COPIED_BYTES = 3 << 20
+
+
 def merge_patch(target: Any, patch: Any) -> Any:
     """RFC 7386: objects merge, null deletes, everything else replaces. `target` is not changed."""
     if not isinstance(patch, dict):
@@ -48,13 +55,23 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def json_patch(target: JsonObject, operations: Any) -> Any:
-    """RFC 6902. Raises ApiError 400 for a malformed patch, 422 for one that does not apply (as a failed test)."""
+    """RFC 6902. Raises ApiError 400 for what is no list, 422 for what cannot be applied (as a failed test).
+
+    413 for more than MAX_OPERATIONS, or copies of more than COPIED_BYTES in all: each may double the document.
+    """
     if not isinstance(operations, list):
         raise bad_request("a JSON patch is a list of operations")
+    if len(operations) > MAX_OPERATIONS:
+        raise _too_large(f"a JSON patch has at most {MAX_OPERATIONS} operations")
     document: Any = copy.deepcopy(target)
+    copied = 0
     for operation in operations:
         if not isinstance(operation, dict) or not isinstance(operation.get("path"), str):
-            raise bad_request("every operation of a JSON patch is an object with an op and a path")
+            raise _inapplicable("every operation of a JSON patch is an object with an op and a path")
+        if operation.get("op") == "copy":
+            copied += len(orjson.dumps(_resolve(document, _pointer(_member(operation, "from")))))
+            if copied > COPIED_BYTES:
+                raise _too_large(f"a JSON patch may copy at most {COPIED_BYTES} bytes")
         document = _apply_operation(document, operation)
     return document
 
@@ -80,24 +97,24 @@ def _apply_operation(document: Any, operation: JsonObject) -> Any:
                 raise _inapplicable(f"testing value {operation['path']} failed")
             return document
         case other:
-            raise bad_request(f"unknown JSON patch operation {other!r}")
+            raise _inapplicable(f"unknown JSON patch operation {other!r}")
 
 
 def _member(operation: JsonObject, name: str) -> Any:
     if name not in operation:
-        raise bad_request(f"the JSON patch operation {operation.get('op')!r} needs {name!r}")
+        raise _inapplicable(f"the JSON patch operation {operation.get('op')!r} needs {name!r}")
     return operation[name]
 
 
 def _pointer(text: Any) -> list[str]:
     """RFC 6901: "" is the whole document, "~1" is "/", "~0" is "~"."""
     if not isinstance(text, str) or (text and not text.startswith("/")):
-        raise bad_request(f"{text!r} is not a JSON pointer")
+        raise _inapplicable(f"{text!r} is not a JSON pointer")
     return [step.replace("~1", "/").replace("~0", "~") for step in text.split("/")[1:]]
 
 
 def _index(step: str, length: int) -> int:
-    if not step.isdigit() or int(step) >= length:
+    if not re.fullmatch("[0-9]{1,9}", step) or int(step) >= length:
         raise _inapplicable(f"index {step!r} is not in the list")
     return int(step)
 
@@ -137,6 +154,10 @@ def _remove(document: Any, path: Sequence[str]) -> Any:
     return document
 
 
+def _too_large(why: str) -> ApiError:
+    return ApiError(413, "RequestEntityTooLarge", why)
+
+
 def _inapplicable(why: str) -> ApiError:
     message = f"the server rejected our request due to an error in our request: {why}"
     return ApiError(422, "Invalid", message)
@@ -156,13 +177,13 @@ def _strategic(target: Any, patch: JsonObject, kind: str, path: str) -> JsonObje
         return replaced
     if directive == "delete":
         return {}
-    merged = dict(target) if isinstance(target, dict) else {}
-    if "$retainKeys" in patch:
-        merged = {key: value for key, value in merged.items() if key in patch["$retainKeys"]}
+    if directive not in (None, "merge"):
+        raise bad_request(f"{directive!r} is no $patch directive: use replace, delete or merge")
+    merged = _retained(target, patch) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if key.startswith("$deleteFromPrimitiveList/"):
-            name = key.partition("/")[2]
-            merged[name] = [item for item in merged.get(name, []) if item not in value]
+            name, removed = key.partition("/")[2], _listed(value, key)
+            merged[name] = [item for item in _listed(merged.get(name) or [], name) if item not in removed]
         elif not key.startswith("$"):
             where = f"{path}.{key}" if path else key
             if value is None:
@@ -170,13 +191,27 @@ def _strategic(target: Any, patch: JsonObject, kind: str, path: str) -> JsonObje
             elif isinstance(value, dict):
                 merged[key] = _strategic(merged.get(key), value, kind, where)
             elif isinstance(value, list):
-                merged[key] = _strategic_list(merged.get(key) or [], value, kind, where)
+                merged[key] = _strategic_list(_listed(merged.get(key) or [], where), value, kind, where)
             else:
                 merged[key] = value
     for key, order in patch.items():
         if key.startswith("$setElementOrder/"):
             _reorder(merged, key.partition("/")[2], order, kind, path)
     return merged
+
+
+def _retained(target: JsonObject, patch: JsonObject) -> JsonObject:
+    """A copy of `target` with the fields that the patch says to keep, which are all unless it says so."""
+    if "$retainKeys" not in patch:
+        return dict(target)
+    retained = _listed(patch["$retainKeys"], "$retainKeys")
+    return {key: value for key, value in target.items() if key in retained}
+
+
+def _listed(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise bad_request(f"{what} must be a list")
+    return value
 
 
 def _merge_keys(kind: str, path: str) -> tuple[str, ...] | None:

@@ -20,11 +20,13 @@ class Target:
 
 def parse_target(group: str, version: str, rest: list[str]) -> Target:
     """The part of a path behind group and version; ApiError 404 for a path that can name nothing."""
+    if not all(rest):
+        raise no_such_path()
     namespace: str | None = None
     inside = len(rest) >= 3 and rest[0] == "namespaces"
     if inside and not (group == "" and len(rest) == 3 and rest[2] in ("status", "finalize")):
         namespace, rest = rest[1], rest[2:]
-    if len(rest) > 3 or not all(rest):
+    if len(rest) > 3:
         raise no_such_path()
     plural, name, subresource = (*rest, None, None)[:3]
     assert plural is not None

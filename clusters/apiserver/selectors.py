@@ -3,17 +3,20 @@
 
 Labels: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#api (equality, sets, existence).
 Fields: https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/; real servers accept a
-few fields per resource, this one any dotted path. A field that is absent compares as the empty string.
+few fields per resource (`check_fields`). A field that is absent compares as the empty string, a flag as false.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from clusters.apiserver.status import ApiError, JsonObject, bad_request
 
 Operator: TypeAlias = Literal["=", "!=", "in", "notin", "exists", "!exists", ">", "<"]
+
+LONGEST = 63
+"""The most characters of a label's name, and of its value."""
 
 _KEY = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
 _VALUE = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
@@ -102,6 +105,8 @@ def parse_labels(text: str) -> tuple[LabelTerm, ...]:
             raise _unparsable("labelSelector", text)
         position = found.end()
         terms.append(_label_term(found, text))
+        if any(len(value) > LONGEST for value in (terms[-1].key.rpartition("/")[2], *terms[-1].values)):
+            raise _unparsable("labelSelector", text)
     return tuple(terms)
 
 
@@ -135,13 +140,35 @@ def parse_fields(text: str) -> tuple[FieldTerm, ...]:
     return tuple(terms)
 
 
+ALWAYS_SELECTABLE = ("metadata.name", "metadata.namespace")
+
+
+def check_fields(selectors: Selectors, selectable: Collection[str] | None) -> None:
+    """Raise ApiError 400 where a field selector names a field that is not `selectable` (None: all are)."""
+    for term in selectors.fields:
+        if selectable is not None and term.path not in ALWAYS_SELECTABLE and term.path not in selectable:
+            known = ", ".join(f'"{path}"' for path in (*ALWAYS_SELECTABLE, *selectable))
+            raise bad_request(f'"{term.path}" is not a known field selector: only {known}')
+
+
+_FLAGS = ("spec.hostNetwork", "spec.unschedulable")
+
+
 def field_text(obj: JsonObject, path: str) -> str:
     """The field at a dotted path as selectors compare it: absent, null, lists and objects are the empty string."""
     value: object = obj
     for step in path.split("."):
         if not isinstance(value, dict):
-            return ""
+            break
         value = value.get(step)
+    else:
+        return _text(value, path)
+    return _text(None, path)
+
+
+def _text(value: object, path: str) -> str:
+    if path in _FLAGS:
+        value = bool(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, (str, int, float)) else ""

@@ -134,6 +134,8 @@ def drop_what_the_type_cannot_have(new: JsonObject, old: JsonObject) -> None:
         _drop(new, old, "allocateLoadBalancerNodePorts", "loadBalancerClass")
     if externally_accessible(old) and not externally_accessible(new):
         _drop(new, old, "externalTrafficPolicy")
+    if old["type"] != "ExternalName" and new["type"] == "ExternalName":
+        _drop(new, old, "internalTrafficPolicy")
 
 
 def _same(new: JsonObject, old: JsonObject, field: str) -> bool:

@@ -45,16 +45,10 @@ MAX_AFFINITY_SECONDS = 86400
 
 def spec_errors(spec: JsonObject) -> list[FieldError]:
     """Everything wrong with one Service spec, looked at by itself."""
+    errors = [*_port_errors(spec), *_choice_errors(spec), *_affinity_errors(spec), *_external_errors(spec)]
     if spec["type"] not in TYPES:
-        return [not_supported("spec.type", spec["type"], TYPES)]
-    return [
-        *_type_errors(spec),
-        *_port_errors(spec),
-        *_choice_errors(spec),
-        *_affinity_errors(spec),
-        *_external_errors(spec),
-        *cluster_ip_errors(spec),
-    ]
+        return [not_supported("spec.type", spec["type"], TYPES), *errors]
+    return [*_type_errors(spec), *errors, *cluster_ip_errors(spec)]
 
 
 def _type_errors(spec: JsonObject) -> list[FieldError]:

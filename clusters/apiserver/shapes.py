@@ -2,13 +2,15 @@
 """JSON types of the fields this server computes with, checked before it does.
 
 A real server decodes into Go structs and answers 400 to a string where a number belongs. Only the listed fields are
-checked; of kinds whose shape is complete (`COMPLETE`) unknown fields are dropped, as upstream drops them, and told to
-whoever asked; others are stored as they come.
+checked; of built-in kinds every field is known (`fields`), and unknown ones are dropped, as upstream drops them, and
+told to whoever asked. Custom resources are stored as they come.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
+from clusters.apiserver import fields
 from clusters.apiserver.status import JsonObject, bad_request
 
 Shape = Any
@@ -16,6 +18,8 @@ Shape = Any
 `INT_OR_STRING`, None for anything. Absent fields are always allowed."""
 
 INT_OR_STRING = (int, str)
+MOST = 2**31
+"""Integers of the API that are looked at here have 32 bits."""
 
 METADATA: dict[str, Shape] = {
     "name": str,
@@ -147,6 +151,8 @@ ENDPOINTS: dict[str, Shape] = {
     ]
 }
 
+CONFIG_MAP: dict[str, Shape] = {"data": {"*": str}, "binaryData": {"*": str}, "immutable": bool}
+
 NODE: dict[str, Shape] = {"spec": {"podCIDR": str, "podCIDRs": [str]}}
 
 SERVICE_CIDR: dict[str, Shape] = {"spec": {"cidrs": [str]}}
@@ -155,45 +161,66 @@ CUSTOM_RESOURCE_DEFINITION: dict[str, Shape] = {
     "spec": {
         "group": str,
         "scope": str,
-        "names": {"plural": str, "kind": str, "shortNames": [str]},
-        "versions": [{"name": str, "served": bool, "storage": bool, "subresources": {}}],
+        "names": {"plural": str, "kind": str, "shortNames": [str], "categories": [str]},
+        "versions": [
+            {
+                "name": str,
+                "served": bool,
+                "storage": bool,
+                "subresources": {},
+                "selectableFields": [{"jsonPath": str}],
+            }
+        ],
     }
 }
 
-SHAPES: Mapping[tuple[str, str, str], dict[str, Shape]] = {
-    ("", "v1", "services"): SERVICE,
-    ("", "v1", "endpoints"): ENDPOINTS,
-    ("", "v1", "nodes"): NODE,
-    ("discovery.k8s.io", "v1", "endpointslices"): ENDPOINT_SLICE,
-    ("networking.k8s.io", "v1", "servicecidrs"): SERVICE_CIDR,
-    ("apiextensions.k8s.io", "v1", "customresourcedefinitions"): CUSTOM_RESOURCE_DEFINITION,
-}
 
-COMPLETE: Mapping[tuple[str, str, str], dict[str, Shape]] = {
-    key: {"apiVersion": str, "kind": str, "metadata": METADATA, **SHAPES[key]}
-    for key in (("", "v1", "services"), ("discovery.k8s.io", "v1", "endpointslices"))
-}
-"""The kinds whose every field (of release 1.37) is known here."""
-
-
-def of(key: tuple[str, str, str]) -> dict[str, Shape]:
-    """The known fields of a resource besides apiVersion, kind and metadata."""
-    return SHAPES.get(key, {})
+@cache
+def complete(key: tuple[str, str, str]) -> Shape:
+    """Every field of a built-in resource, metadata included; None for others."""
+    shape = fields.shape_of(key)
+    return None if shape is None else {**shape, "metadata": METADATA}
 
 
 def drop_unknown(key: tuple[str, str, str], obj: JsonObject) -> list[str]:
-    """Take fields that a complete shape does not have out of `obj`; returns their paths."""
-    shape = COMPLETE.get(key)
-    return list(_drop_unknown(shape, obj, "")) if shape is not None else []
+    """Take fields that a built-in kind does not have out of `obj`; returns their paths.
+
+    Raises ApiError 400 for something else where a list or an object belongs.
+    """
+    shape = complete(key)
+    return [] if shape is None or _is_known(shape, obj) else list(_drop_unknown(shape, obj, ""))
+
+
+def _is_known(shape: Shape, value: Any) -> bool:
+    """Whether `_drop_unknown` has nothing to do or to say: almost always, so this is the fast way to know."""
+    if type(value) is list:
+        return type(shape) is list and all(_is_known(shape[0], inner) for inner in value)
+    if type(value) is not dict:
+        return value is None or not (type(shape) is dict or type(shape) is list)
+    if type(shape) is not dict or "*" in shape:
+        return shape is None or type(shape) is dict
+    if not value.keys() <= shape.keys():
+        return False
+    for name, inner in value.items():
+        wanted = shape[name]
+        if (type(wanted) is dict or type(wanted) is list) and not _is_known(wanted, inner):
+            return False
+    return True
 
 
 def _drop_unknown(shape: Shape, value: Any, path: str) -> Iterator[str]:
+    if value is None:
+        return
     if type(shape) is list:
-        if type(value) is list and type(shape[0]) is dict:
+        if type(value) is not list:
+            raise _mismatch(path, "a list")
+        if type(shape[0]) is dict:
             for i, inner in enumerate(value):
                 yield from _drop_unknown(shape[0], inner, f"{path}[{i}]")
         return
-    if type(value) is not dict or "*" in shape:
+    if type(value) is not dict:
+        raise _mismatch(path, "an object")
+    if "*" in shape:
         return
     for name in [name for name in value if name not in shape]:
         del value[name]
@@ -224,8 +251,8 @@ def check(shape: Shape, value: Any, path: str = "") -> None:
     elif shape is INT_OR_STRING:
         if type(value) not in INT_OR_STRING:
             raise _mismatch(path, "a number or a string")
-    elif type(value) is not shape:
-        raise _mismatch(path, {str: "a string", int: "an integer", bool: "true or false"}[shape])
+    elif type(value) is not shape or (shape is int and not -MOST <= value < MOST):
+        raise _mismatch(path, {str: "a string", int: "an integer of 32 bits", bool: "true or false"}[shape])
 
 
 def _check_fields(shape: dict[str, Shape], value: Any, path: str) -> None:
@@ -235,8 +262,9 @@ def _check_fields(shape: dict[str, Shape], value: Any, path: str) -> None:
     for name, inner in value.items():
         wanted = everything or shape.get(name)
         # Most values are plain and right; they need no call and no path.
-        if wanted is not None and type(inner) is not wanted:
-            check(wanted, inner, f"{path}.{name}" if path else name)
+        if wanted is None or (type(inner) is wanted and (wanted is not int or -MOST <= inner < MOST)):
+            continue
+        check(wanted, inner, f"{path}.{name}" if path else name)
 
 
 def _mismatch(path: str, wanted: str) -> Exception:

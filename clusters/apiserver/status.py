@@ -86,12 +86,24 @@ def too_many(field: str, count: int, limit: int) -> FieldError:
     return FieldError(field, "FieldValueTooMany", f"Too many: {count}: must have at most {limit} items")
 
 
-def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> ApiError:
+def too_long(field: str, limit: int) -> FieldError:
+    return FieldError(field, "FieldValueTooLong", f"Too long: may not be more than {limit} bytes")
+
+
+class InvalidError(ApiError):
+    """422 for fields that break rules; made by `invalid`."""
+
+    def __init__(self, message: str, details: JsonObject, errors: Sequence[FieldError]) -> None:
+        super().__init__(422, "Invalid", message, details)
+        self.errors = errors
+
+
+def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> InvalidError:
     """422: the object was understood and breaks rules; every broken field is a cause."""
     told = str(errors[0]) if len(errors) == 1 else "[" + ", ".join(map(str, errors)) + "]"
     shown_kind = f"{kind}.{group}" if group else kind
     details: JsonObject = {"name": name, "group": group, "kind": kind, "causes": [e.cause() for e in errors]}
-    return ApiError(422, "Invalid", f'{shown_kind} "{name}" is invalid: {told}', _without_empty(details))
+    return InvalidError(f'{shown_kind} "{name}" is invalid: {told}', _without_empty(details), errors)
 
 
 def not_found(plural: str, group: str, name: str) -> ApiError:

@@ -147,6 +147,11 @@ class Shelf:
             self._forgotten = self._changes[surplus - 1].revision
             del self._changes[:surplus]
 
+    def forget(self, revision: int) -> None:
+        """Have no history up to and including `revision`."""
+        self._changes = [change for change in self._changes if change.revision > revision]
+        self._forgotten = max(self._forgotten, revision)
+
     def select(self, selection: Selection, objects: Mapping[str, Stored] | None = None) -> Iterator[Stored]:
         """The selected objects in key order, of now or of a `snapshot`."""
         if objects is None:
@@ -200,6 +205,10 @@ class Store:
         if found is None:
             found = self._shelves[resource.key] = Shelf(self._history)
         return found
+
+    def begin(self, resource: Resource) -> None:
+        """A resource that was not served before: whoever asks what happened to it earlier cannot be answered."""
+        self.shelf(resource).forget(self.revision)
 
     def get(self, resource: Resource, namespace: str, name: str) -> Stored | None:
         return self.shelf(resource).get(f"{namespace}/{name}")

@@ -8,10 +8,10 @@ of Services and EndpointSlices in modules of their own.
 
 from collections.abc import Callable
 
+from clusters.apiserver import names as naming
 from clusters.apiserver import shapes
 from clusters.apiserver.allocators import Pool, Transaction, address_span, family_of
 from clusters.apiserver.kinds import Registry, Resource
-from clusters.apiserver.names import dns_1123_label, dns_1123_subdomain
 from clusters.apiserver.status import (
     ApiError,
     FieldError,
@@ -20,7 +20,9 @@ from clusters.apiserver.status import (
     forbidden_field,
     invalid,
     invalid_value,
+    not_supported,
     required,
+    too_long,
     too_many,
 )
 from clusters.observation import Family
@@ -40,7 +42,7 @@ class Strategy:
 
     def name_problem(self, name: str) -> str | None:
         """What is wrong with an object's name, or None."""
-        return dns_1123_subdomain(name)
+        return naming.dns_1123_subdomain(name)
 
     def prepare_create(self, obj: JsonObject, transaction: Transaction) -> None:
         """Default, validate and reserve for a new object."""
@@ -59,7 +61,7 @@ class Namespaces(Strategy):
     """A namespace is Active as soon as it exists; those every cluster has cannot be deleted."""
 
     def name_problem(self, name: str) -> str | None:
-        return dns_1123_label(name)
+        return naming.dns_1123_label(name)
 
     def prepare_create(self, obj: JsonObject, transaction: Transaction) -> None:
         labels = obj["metadata"].setdefault("labels", {})
@@ -74,29 +76,104 @@ class Namespaces(Strategy):
 
 
 class Nodes(Strategy):
-    """The singular and plural pod CIDR fields of a Node follow each other, as API conversion makes them."""
+    """The singular and plural pod CIDR fields of a Node follow each other, as API conversion makes them.
+
+    Once set, they stay, and so does the provider's name for the machine.
+    """
 
     shape = shapes.NODE
 
     def prepare_create(self, obj: JsonObject, transaction: Transaction) -> None:
         self._agree(obj)
+        if errors := _pod_cidr_errors(obj["spec"].get("podCIDRs") or []):
+            raise invalid("Node", "", obj["metadata"]["name"], errors)
 
     def prepare_update(self, new: JsonObject, old: JsonObject, transaction: Transaction) -> None:
-        self._agree(new)
+        self.prepare_create(new, transaction)
+        spec, was = new["spec"], old["spec"]
+        errors: list[FieldError] = []
+        if was.get("podCIDRs") and spec.get("podCIDRs") != was["podCIDRs"]:
+            why = 'node updates may not change podCIDR except from "" to valid'
+            errors.append(forbidden_field("spec.podCIDRs", why))
+        if was.get("providerID") and spec.get("providerID") != was["providerID"]:
+            errors.append(invalid_value("spec.providerID", spec.get("providerID"), "may not change once set"))
+        if errors:
+            raise invalid("Node", "", new["metadata"]["name"], errors)
 
     def _agree(self, node: JsonObject) -> None:
-        spec = node.setdefault("spec", {})
-        if spec.get("podCIDRs"):
-            spec["podCIDR"] = spec["podCIDRs"][0]
-        elif spec.get("podCIDR"):
-            spec["podCIDRs"] = [spec["podCIDR"]]
+        spec = node["spec"] = dict(node.get("spec") or {})
+        first, listed = spec.get("podCIDR"), spec.get("podCIDRs")
+        if first and (not listed or listed[0] != first):
+            spec["podCIDRs"] = [first]
+        elif listed:
+            spec["podCIDR"] = listed[0]
+
+
+def _pod_cidr_errors(cidrs: list[str]) -> list[FieldError]:
+    errors = [
+        invalid_value(f"spec.podCIDRs[{i}]", text, problem)
+        for i, text in enumerate(cidrs)
+        if (problem := naming.cidr(text))
+    ]
+    if not errors and len(cidrs) > len({family_of(text) for text in cidrs}):
+        why = "may specify no more than one CIDR for each IP family"
+        errors.append(invalid_value("spec.podCIDRs", cidrs, why))
+    return errors
 
 
 class Pods(Strategy):
-    """A new Pod is Pending; no kubelet will run it, whoever needs more writes `/status`."""
+    """A new Pod is Pending; no kubelet will run it, whoever needs more writes `/status`.
+
+    The singular and plural address fields follow each other, as API conversion makes them.
+    """
 
     def prepare_create(self, obj: JsonObject, transaction: Transaction) -> None:
         obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+
+    def prepare_status(self, new: JsonObject, old: JsonObject) -> None:
+        for singular, plural in (("podIP", "podIPs"), ("hostIP", "hostIPs")):
+            new["status"] = _with_both(new["status"], singular, plural)
+
+
+def _with_both(status: JsonObject, singular: str, plural: str) -> JsonObject:
+    """A Pod's status with one of its addresses in both fields; where they disagree, the singular one wins."""
+    first, listed = status.get(singular), status.get(plural)
+    if first and (not listed or listed[0].get("ip") != first):
+        return {**status, plural: [{"ip": first}]}
+    if listed and not first:
+        return {**status, singular: listed[0].get("ip", "")}
+    return status
+
+
+CONFIG_BYTES = 1 << 20
+"""The most that the keys and values of a ConfigMap may come to."""
+
+
+class ConfigMaps(Strategy):
+    """Keys are file names, a mebibyte is enough, and who says `immutable` is taken at his word."""
+
+    shape = shapes.CONFIG_MAP
+
+    def prepare_create(self, obj: JsonObject, transaction: Transaction) -> None:
+        errors: list[FieldError] = []
+        size = 0
+        for field in ("data", "binaryData"):
+            for key, value in (obj.get(field) or {}).items():
+                size += len(value.encode())
+                if problem := naming.config_key(key):
+                    errors.append(invalid_value(f"{field}[{key}]", key, problem))
+        if size > CONFIG_BYTES:
+            errors.append(too_long("[]", CONFIG_BYTES))
+        if errors:
+            raise invalid("ConfigMap", "", obj["metadata"]["name"], errors)
+
+    def prepare_update(self, new: JsonObject, old: JsonObject, transaction: Transaction) -> None:
+        self.prepare_create(new, transaction)
+        if old.get("immutable"):
+            fields = [one for one in ("data", "binaryData", "immutable") if new.get(one) != old.get(one)]
+            errors = [forbidden_field(one, "field is immutable when `immutable` is set") for one in fields]
+            if errors:
+                raise invalid("ConfigMap", "", new["metadata"]["name"], errors)
 
 
 class Endpoints(Strategy):
@@ -173,6 +250,9 @@ def _invalid_cidr(obj: JsonObject, errors: list[FieldError]) -> ApiError:
     return invalid("ServiceCIDR", "networking.k8s.io", obj["metadata"]["name"], errors)
 
 
+SCOPES = ("Cluster", "Namespaced")
+
+
 class CustomResourceDefinitions(Strategy):
     """A definition serves its resources from the moment it exists, and takes their objects with it when it goes.
 
@@ -181,8 +261,16 @@ class CustomResourceDefinitions(Strategy):
 
     shape = shapes.CUSTOM_RESOURCE_DEFINITION
 
-    def __init__(self, registry: Registry, clear: Callable[[Resource], None], now: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        begin: Callable[[Resource], None],
+        clear: Callable[[Resource], None],
+        now: Callable[[], str],
+    ) -> None:
+        """`begin` is called with each resource that is served for the first time, `clear` with each that goes."""
         self._registry = registry
+        self._begin = begin
         self._clear = clear
         self._now = now
 
@@ -203,6 +291,8 @@ class CustomResourceDefinitions(Strategy):
         if not missing and obj["metadata"]["name"] != f"{names['plural']}.{spec['group']}":
             why = 'must be spec.names.plural+"."+spec.group'
             missing = [invalid_value("metadata.name", obj["metadata"]["name"], why)]
+        if not missing and spec["scope"] not in SCOPES:
+            missing = [not_supported("spec.scope", spec["scope"], SCOPES)]
         if missing:
             raise self._invalid(obj, missing)
         names.setdefault("listKind", names["kind"] + "List")
@@ -231,7 +321,10 @@ class CustomResourceDefinitions(Strategy):
 
     def _serve(self, definition: JsonObject) -> None:
         for resource in self._resources(definition):
+            is_new = self._registry.find(*resource.key) is None
             self._registry.add(resource)
+            if is_new:
+                self._begin(resource)
 
     def _resources(self, definition: JsonObject) -> list[Resource]:
         spec = definition["spec"]
@@ -246,6 +339,10 @@ class CustomResourceDefinitions(Strategy):
                 short_names=tuple(names.get("shortNames") or ()),
                 status_apart="status" in (version.get("subresources") or {}),
                 builtin=False,
+                categories=tuple(names.get("categories") or ()),
+                selectable=tuple(
+                    field["jsonPath"].removeprefix(".") for field in version.get("selectableFields") or ()
+                ),
             )
             for version in spec["versions"]
             if version.get("served")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import pytest
 
@@ -22,6 +22,9 @@ from clusters.apiserver.status import ApiError
 
 ANSWER_SECONDS = 20.0
 """How long any single read may take; only a broken server comes near it."""
+
+NODE = "node-a"
+"""The node whose loopback the server's second socket stands for."""
 
 
 @dataclass(frozen=True)
@@ -131,16 +134,19 @@ class Server:
         return Watch(connection, connection.getresponse())
 
 
-def start_server(*arguments: str) -> Server:
-    """Start a server on two loopback sockets, the second without a token, and wait until it says it is ready."""
+def start_server(*arguments: str, log: IO[bytes] | None = None) -> Server:
+    """Start a server on two loopback sockets, the second without a token, and wait until it says it is ready.
+
+    What it prints goes to `log`, or where this process prints.
+    """
     ready, ready_writer = os.pipe()
     token = secrets.token_hex(16)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as unguarded:
         fds = (listener.fileno(), unguarded.fileno(), ready_writer)
-        command = [sys.executable, "-m", "clusters.apiserver", f"--listen-fd={fds[0]}", f"--open-fd={fds[1]}"]
+        command = [sys.executable, "-m", "clusters.apiserver", f"--listen-fd={fds[0]}", f"--open-fd={fds[1]}:{NODE}"]
         command += [f"--ready-fd={ready_writer}", *arguments]
         environment = os.environ | {"PLUMBLINE_API_TOKEN": token}
-        process = subprocess.Popen(command, pass_fds=fds, env=environment)
+        process = subprocess.Popen(command, pass_fds=fds, env=environment, stdout=log, stderr=log)
         os.close(ready_writer)
         with os.fdopen(ready, "rb") as pipe:
             line = pipe.readline()

@@ -145,7 +145,7 @@ def test_the_main_path_leaves_status_alone_and_the_status_path_everything_else(c
     assert via_status["status"] == {"phase": "two"}
     assert "labels" not in via_status["metadata"]
     assert via_status["spec"] == {"podCIDRs": ["10.1.0.0/24"], "podCIDR": "10.1.0.0/24"}
-    changed["status"] = {"phase": "three"}
+    changed |= {"spec": node["spec"], "status": {"phase": "three"}}
     via_main = json.loads(cluster.api.replace(nodes, "", "n", changed))
     assert via_main["status"] == {"phase": "two"}
     assert via_main["metadata"]["labels"] == {"a": "b"}

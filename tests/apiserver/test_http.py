@@ -72,7 +72,10 @@ def test_health_is_free(server: Server, path: str) -> None:
         ("GET", "/api/v1/services?labelSelector=a+b", 400, "BadRequest"),
         ("GET", "/api/v1/services?continue=nonsense", 400, "BadRequest"),
         ("GET", "/api/v1/services?limit=few", 400, "BadRequest"),
-        ("GET", "/api/v1/services?resourceVersion=new", 422, "Invalid"),
+        ("GET", "/api/v1/services?resourceVersion=new", 400, "BadRequest"),
+        ("GET", "/api/v1/services?watch=1&resourceVersion=new", 400, "BadRequest"),
+        ("GET", "/api/v1/services?timeoutSeconds=soon", 400, "BadRequest"),
+        ("GET", "/api/v1/services?fieldSelector=spec.sessionAffinity%3DNone", 400, "BadRequest"),
         ("GET", "/api/v1/services?resourceVersionMatch=Exact", 422, "Invalid"),
         ("GET", "/api/v1/services?resourceVersion=99999999", 504, "Timeout"),
         ("GET", "/api/v1/services?sendInitialEvents=true", 422, "Invalid"),
@@ -238,11 +241,11 @@ def test_a_watch_list_as_client_go_opens_it(server: Server, namespace: str) -> N
 
 
 def test_a_field_selected_watch_sees_objects_come_and_go(server: Server, namespace: str) -> None:
-    query = f"?fieldSelector=spec.sessionAffinity=ClientIP,metadata.namespace={namespace}"
+    query = f"?fieldSelector=spec.type=NodePort,metadata.namespace={namespace}"
     add(server, namespace, "a")
     with server.watch("/api/v1/services" + query) as watch:
-        for affinity in ("ClientIP", "None"):
-            server.call("PATCH", path(namespace, name="a"), {"spec": {"sessionAffinity": affinity}}, MERGE)
+        for kind in ("NodePort", "ClusterIP"):
+            server.call("PATCH", path(namespace, name="a"), {"spec": {"type": kind}}, MERGE)
         assert watch.take(2) == [("ADDED", "a"), ("DELETED", "a")]
 
 

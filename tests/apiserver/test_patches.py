@@ -51,9 +51,9 @@ def test_json_patch(target: Any, operation: Any, result: Any) -> None:
     ("operations", "code"),
     [
         ({"op": "add"}, 400),
-        ([{"op": "add", "path": "a", "value": 1}], 400),
-        ([{"op": "add", "path": "/a"}], 400),
-        ([{"op": "sing", "path": "/a"}], 400),
+        ([{"op": "add", "path": "a", "value": 1}], 422),
+        ([{"op": "add", "path": "/a"}], 422),
+        ([{"op": "sing", "path": "/a"}], 422),
         ([{"op": "test", "path": "/a", "value": 2}], 422),
         ([{"op": "remove", "path": "/missing"}], 422),
         ([{"op": "replace", "path": "/list/7", "value": 1}], 422),

@@ -169,7 +169,6 @@ def endpoint(*addresses: str, **more: Any) -> dict[str, Any]:
         ({"endpoints": [{"addresses": ["10.0.0.1"]}] * 1001}, "endpoints"),
         (endpoint("10.0.0.1", nodeName="Node A"), "endpoints[0].nodeName"),
         (endpoint("10.0.0.1", hints={"forZones": [{"name": "a"}] * 2}), "endpoints[0].hints.forZones[1].name"),
-        ({"ports": [{"port": 0}]}, "ports[0].port"),
         ({"ports": [{"port": 1, "protocol": "X"}]}, "ports[0].protocol"),
         ({"ports": [{"port": 1}, {"port": 2}]}, "ports[1].name"),
         ({"addressType": "IPv6"} | endpoint("10.0.0.1"), "endpoints[0].addresses[0]"),

@@ -327,6 +327,13 @@ def writing(api: Recorder) -> None:
     api.call("strategic patch removes a port", "PATCH", f"{SERVICES}/merged", gone, content_type=STRATEGIC)
     api.call("", "DELETE", f"{SERVICES}/merged")
     api.call("unchanged", "PATCH", f"{CONFIG_MAPS}/c", {"data": {"d": "5"}}, content_type=MERGE)
+    unknown_directive = {"data": {"$patch": "nonsense"}}
+    api.call("unknown directive", "PATCH", f"{CONFIG_MAPS}/c", unknown_directive, content_type=STRATEGIC)
+    api.call("nothing at all", "POST", CONFIG_MAPS, b"null")
+    api.call("field twice, strict", "POST", CONFIG_MAPS, b'{"metadata":{"name":"t","name":"t"}}',
+             fieldValidation="Strict")  # fmt: skip
+    api.call("", "DELETE", f"{CONFIG_MAPS}/t")
+    api.call("several wrong fields", "POST", SERVICES, service("Upper", type="Nonsense", sessionAffinity="Cookie"))
 
 
 def applying(api: Recorder) -> None:
@@ -367,6 +374,9 @@ def deleting(api: Recorder) -> None:
     api.call("collection", "DELETE", CONFIG_MAPS, labelSelector="set=m")
     api.call("collection is gone", "GET", CONFIG_MAPS, labelSelector="set=m")
     api.call("protected namespace", "DELETE", f"{NAMESPACES}/kube-system")
+    api.call("", "POST", NAMESPACES, {"metadata": {"name": "going"}})
+    api.call("namespace", "DELETE", f"{NAMESPACES}/going")
+    api.call("another kind of options", "DELETE", CONFIG_MAPS, {"kind": "Nonsense"})
 
 
 def reading(api: Recorder) -> None:
@@ -428,6 +438,7 @@ def watching(api: Recorder) -> None:
     api.watch("watch list", CONFIG_MAPS, 4, labelSelector="set=r", **first)
     api.watch("watch list without a match", CONFIG_MAPS, 1, sendInitialEvents="true")
     api.watch("from a version of nonsense", CONFIG_MAPS, 1, resourceVersion="nonsense")
+    api.watch("from a version not reached", CONFIG_MAPS, 1, resourceVersion="999999999", timeoutSeconds="1")
 
 
 def nodes(api: Recorder) -> None:
@@ -446,6 +457,13 @@ def other_kinds(api: Recorder) -> None:
     api.note("services of a new cluster", names)
     api.call("namespace default", "GET", f"{NAMESPACES}/default")
     api.call("service CIDR", "GET", "/apis/networking.k8s.io/v1/servicecidrs/kubernetes")
+    api.call("pod without containers", "POST", "/api/v1/namespaces/made/pods", {"metadata": {"name": "none"}})
+    untimely = {"metadata": {"name": "u"}, "spec": {"renewTime": "tomorrow"}}
+    api.call("time of nonsense", "POST", "/apis/coordination.k8s.io/v1/namespaces/default/leases", untimely)
+    api.call("logs of a pod", "GET", "/api/v1/namespaces/made/pods/absent/log")
+    api.call(
+        "eviction of a pod", "POST", "/api/v1/namespaces/made/pods/absent/eviction", {"metadata": {"name": "absent"}}
+    )
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     answer = api.call("", "POST", "/api/v1/namespaces/made/pods", pod)
     api.note("pod", {"status": answer.status, "phase": answer["status"].get("phase")})
@@ -484,6 +502,8 @@ def custom_resources(api: Recorder) -> None:
     api.call("strategic patch", "PATCH", f"{things}/t", {"spec": {"a": 2}}, content_type=STRATEGIC)
     api.call("list", "GET", things)
     api.call("without a definition", "GET", "/apis/example.net/v1/namespaces/default/others")
+    other = {"apiVersion": "example.net/v1", "kind": "Other", "metadata": {"name": "o"}}
+    api.call("created without a definition", "POST", "/apis/example.net/v1/namespaces/default/others", other)
 
 
 def describing(api: Recorder) -> None:

@@ -86,6 +86,8 @@ class Recorder:
             while len(events) < count and (chunk := response.read1(1 << 16)):
                 *lines, rest = (rest + chunk).split(b"\n")
                 events += [json.loads(line) for line in lines]
+            if len(events) < count and rest:  # a refusal need not end its line
+                events.append(json.loads(rest))
         finally:
             response.close()
         self.note(step, {"status": response.status, "events": events[:count]})

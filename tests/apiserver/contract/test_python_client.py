@@ -1,33 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process through the official Python client: typed API, watch.Watch and DynamicClient."""
+"""The official Python client: its typed API, watches, an informer made of them, and the dynamic client."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kubernetes import client, dynamic, watch
 from kubernetes.client.exceptions import ApiException
 
-from tests.apiserver.conftest import Server
-
-
-@pytest.fixture(scope="session")
-def connection(server: Server) -> Iterator[client.ApiClient]:
-    configuration = client.Configuration(host=f"http://127.0.0.1:{server.port}")
-    configuration.api_key["authorization"] = f"Bearer {server.token}"
-    configuration.api_key["BearerToken"] = f"Bearer {server.token}"
-    with client.ApiClient(configuration) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="session")
-def core(connection: client.ApiClient) -> Any:
-    return client.CoreV1Api(connection)
-
-
-@pytest.fixture(scope="session")
-def discovery(connection: client.ApiClient) -> Any:
-    return client.DiscoveryV1Api(connection)
+from tests.apiserver.contract.informer import Informer
+from tests.apiserver.contract.objects import definition, gadget
+from tests.apiserver.contract.objects import service as plain_service
+from tests.apiserver.contract.servers import Standing
 
 
 def service(name: str, **spec: Any) -> Any:
@@ -92,9 +75,9 @@ def test_nodes_and_namespaces(core: Any, namespace: str) -> None:
         core.patch_node_status(name, {"status": {"addresses": [address]}}).status.addresses[0].address == "192.0.2.9"
     )
     assert core.delete_node(name)["status"] == "Success"
-    core.create_namespaced_service(namespace, service("a"))
-    core.delete_namespace(namespace)
-    assert core.list_namespaced_service(namespace).items == []
+    labelled = core.patch_namespace(namespace, {"metadata": {"labels": {"x": "y"}}})
+    assert labelled.metadata.labels == {"x": "y", "kubernetes.io/metadata.name": namespace}
+    assert labelled.status.phase == "Active"
 
 
 def test_errors_reach_the_client(core: Any, namespace: str) -> None:
@@ -131,31 +114,99 @@ def test_a_watch_sees_what_other_clients_do(core: Any, namespace: str) -> None:
     assert seen == [("ADDED", "a"), ("ADDED", "b"), ("DELETED", "a")]
 
 
-def test_the_dynamic_client_finds_builtin_and_custom_resources(
-    connection: client.ApiClient, server: Server, namespace: str
-) -> None:
-    group = f"dyn-{namespace}.example.com"
-    definition = {
-        "metadata": {"name": f"gadgets.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": "gadgets", "kind": "Gadget"},
-            "versions": [{"name": "v1", "served": True, "storage": True}],
-        },
+def test_an_informer_follows(core: Any, namespace: str) -> None:
+    core.create_namespaced_config_map(namespace, {"metadata": {"name": "before"}})
+    informer = Informer(core.list_namespaced_config_map, namespace)
+    informer.list()
+    assert set(informer.cache) == {"before"}
+    core.create_namespaced_config_map(namespace, {"metadata": {"name": "a"}, "data": {"x": "1"}})
+    core.patch_namespaced_config_map("a", namespace, {"data": {"x": "2"}})
+    core.delete_namespaced_config_map("before", namespace)
+    informer.follow(until=lambda cache: "before" not in cache)
+    assert {name: one.data for name, one in informer.cache.items()} == {"a": {"x": "2"}}
+    assert informer.lists == 1
+
+
+def test_an_informer_lists_again_after_410(server: Standing, connection: client.ApiClient, namespace: str) -> None:
+    group = f"{namespace}.example.org"
+    server.define(definition(group))
+    gadgets = client.CustomObjectsApi(connection)
+    place = (group, "v1", namespace, "gadgets")
+    informer = Informer(gadgets.list_namespaced_custom_object, *place)
+    informer.list()
+    gadgets.create_namespaced_custom_object(*place, gadget(group, "a"))
+    informer.version = "1"  # as if it had slept for as long as the server remembers
+    informer.follow(until=lambda cache: "a" in cache)
+    assert informer.lists == 2
+    gadgets.create_namespaced_custom_object(*place, gadget(group, "b"))
+    informer.follow(until=lambda cache: "b" in cache)
+    assert (set(informer.cache), informer.lists) == ({"a", "b"}, 2)
+
+
+def test_deletion_preconditions_and_dry_run(core: Any, namespace: str) -> None:
+    made = core.create_namespaced_config_map(namespace, {"metadata": {"generateName": "some-"}})
+    name = made.metadata.name
+    wrong = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid="another"))
+    with pytest.raises(ApiException) as error:
+        core.delete_namespaced_config_map(name, namespace, body=wrong)
+    assert (error.value.status, error.value.reason) == (409, "Conflict")
+    core.delete_namespaced_config_map(name, namespace, dry_run="All")
+    assert core.read_namespaced_config_map(name, namespace).metadata.uid == made.metadata.uid
+    assert core.delete_collection_namespaced_config_map(namespace).status in (None, "Success")
+    assert core.list_namespaced_config_map(namespace).items == []
+
+
+def test_an_event_and_a_lease(connection: client.ApiClient, namespace: str) -> None:
+    lease = {"metadata": {"name": "l"}, "spec": {"holderIdentity": "me", "leaseDurationSeconds": 9}}
+    coordination: Any = client.CoordinationV1Api(connection)
+    made = coordination.create_namespaced_lease(namespace, lease)
+    assert (made.spec.holder_identity, made.spec.lease_duration_seconds) == ("me", 9)
+    event = {
+        "metadata": {"name": "e"},
+        "eventTime": "2026-01-01T00:00:00.000001Z",
+        "action": "Testing",
+        "reason": "Testing",
+        "type": "Normal",
+        "reportingController": "example.org/x",
+        "reportingInstance": "x",
+        "regarding": {"kind": "Namespace", "name": namespace, "namespace": namespace},
     }
-    assert server.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0] == 201
+    events: Any = client.EventsV1Api(connection)
+    assert events.create_namespaced_event(namespace, event).regarding.name == namespace
+
+
+def test_the_dynamic_client_and_built_in_resources(connection: client.ApiClient, namespace: str) -> None:
     found = dynamic.DynamicClient(connection)  # type: ignore[no-untyped-call]
     services = found.resources.get(api_version="v1", kind="Service")
-    created = services.create(
-        body={"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}}, namespace=namespace
-    )
+    created = services.create(body=plain_service("a"), namespace=namespace)
     assert created.spec.clusterIP
+    applied = services.server_side_apply(
+        body=plain_service("a", labels={"x": "y"}),
+        name="a",
+        namespace=namespace,
+        field_manager="me",
+        force_conflicts=True,
+    )
+    assert applied.metadata.labels.x == "y"
+    with pytest.raises(dynamic.exceptions.NotFoundError):
+        services.get(name="absent", namespace=namespace)
+    for event in services.watch(namespace=namespace, timeout=30):
+        assert (event["type"], event["object"].metadata.name) == ("ADDED", "a")
+        break
+    assert services.delete(name="a", namespace=namespace).metadata.name == "a"
+
+
+def test_the_dynamic_client_and_custom_resources(
+    connection: client.ApiClient, server: Standing, namespace: str
+) -> None:
+    group = f"{namespace}.example.org"
+    server.define(definition(group))
+    found = dynamic.DynamicClient(connection)  # type: ignore[no-untyped-call]
     gadgets = found.resources.get(api_version=f"{group}/v1", kind="Gadget")
-    gadgets.create(body={"kind": "Gadget", "metadata": {"name": "g"}, "spec": {"size": 1}}, namespace=namespace)
+    gadgets.create(body=gadget(group, "g", spec={"size": 1}), namespace=namespace)
     patched = gadgets.patch(
         name="g", namespace=namespace, body={"spec": {"size": 2}}, content_type="application/merge-patch+json"
     )
     assert patched.spec.size == 2
-    assert [g.metadata.name for g in gadgets.get(namespace=namespace).items] == ["g"]
+    assert [one.metadata.name for one in gadgets.get(namespace=namespace).items] == ["g"]
     assert gadgets.delete(name="g", namespace=namespace).status == "Success"
