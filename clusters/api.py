@@ -5,7 +5,7 @@ Requirements and plugins see only these types; `clusters/lab/` is the first prov
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from clusters import observation
@@ -13,6 +13,7 @@ from clusters.agent.client import Capture, HeldConnection, PacedFlow, ProbeReque
 from clusters.errors import ProxyError
 from clusters.kube import KubeClient
 from clusters.observation import Address, Family, Observation
+from clusters.proxies.configuration import ProxyConfiguration
 
 VantageKind = Literal["pod", "node", "outside"]
 
@@ -49,7 +50,8 @@ class Node:
     `backends` are the pods tests use as endpoints, `client` is a pod that is never an endpoint, and `scout` is
     the pod that waiting uses and no test may. `vip_cidrs` are ranges for virtual IPs (of load balancers, and
     external IPs) that belong to nobody, and that traffic from outside reaches through this node. `inner_addresses`
-    are its own on interfaces towards pods, such as a bridge's, of which the API says nothing.
+    are its own on interfaces towards pods, such as a bridge's, and `second_addresses` others on the LAN; of neither
+    does the API say anything.
     """
 
     name: str
@@ -62,11 +64,13 @@ class Node:
     host_backend: Backend
     vip_cidrs: tuple[str, ...] = ()
     inner_addresses: tuple[str, ...] = ()
+    second_addresses: Mapping[Family, str] = field(default_factory=dict)
 
     def own_addresses(self, family: Family) -> frozenset[str]:
         """Every address of the node itself: what an endpoint may see where the source is masqueraded."""
-        inner = {address for address in self.inner_addresses if (":" in address) == (family == "IPv6")}
-        return frozenset({self.addresses[family], *inner})
+        unknown = (*self.inner_addresses, *self.second_addresses.values())
+        ours = {address for address in unknown if (":" in address) == (family == "IPv6")}
+        return frozenset({self.addresses[family], *ours})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,16 @@ class Proxy(Protocol):
 
     def start(self) -> None:
         """Start on every node at once; returns when every node's proxy is up. Raises ProxyError."""
+
+    def refuses(self, configuration: ProxyConfiguration, /) -> str | None:
+        """Why it cannot be given this configuration, in a phrase; None where it can."""
+
+    def configure(self, configuration: ProxyConfiguration, /) -> None:
+        """Stop it on every node, and start it with this configuration, which it does not refuse.
+
+        Its rules stay as it leaves them; connections, and the sysctls that it sets and never takes back, do not.
+        Raises ProxyError.
+        """
 
     def check(self) -> None:
         """Raise ProxyError if any node's proxy has died since it was started."""
@@ -130,6 +144,14 @@ class Cluster(Protocol):
     @property
     def service_cidrs(self) -> tuple[str, ...]: ...
     @property
+    def placeholders(self) -> Mapping[str, str]:
+        """What it puts in the place of a configuration's placeholders, as far as it knows them."""
+
+    @property
+    def service_route(self) -> str | None:
+        """The node through which the external client reaches ClusterIPs, where there is such a route."""
+
+    @property
     def abilities(self) -> frozenset[str]:
         """Which of the closed list of needs this cluster can meet (`nodes:N` aside)."""
 
@@ -146,6 +168,12 @@ class Cluster(Protocol):
 
     def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
         """Record the packets that pass a vantage's interfaces."""
+
+    def inject(self, vantage: Vantage, packet: bytes) -> None:
+        """Send an IP packet from a vantage exactly as it is, its header included."""
+
+    def reload_firewall(self, node: str) -> None:
+        """What a firewall does to a node that knows nothing of Services: all iptables rules and chains are gone."""
 
     def rewind(self) -> None:
         """Forget the packets recorded so far, which a cluster keeps of its nodes and outside where it can."""

@@ -15,3 +15,4 @@ LOAD_BALANCER_TASK = "https://kubernetes.io/docs/tasks/access-application-cluste
 KEPS = "https://github.com/kubernetes/enhancements/tree/master/keps/sig-network/"
 TERMINATING = KEPS + "1669-proxy-terminating-endpoints"
 IP_MODE = KEPS + "1860-kube-proxy-IP-node-binding"
+PROXY_CONFIG = "https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/"

@@ -3,7 +3,7 @@
 
 When a test needs its arrangement, the arrangements of the tests after it are made with it (whether or not this
 xdist worker will run them all: objects are cheap, settling is not), and the batch before it is deleted under the
-same settle.
+same settle. A batch never spans two configurations of the proxy.
 """
 
 import inspect
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from clusters.errors import PlumblineError
+from clusters.proxies.configuration import ProxyConfiguration
 from plugins.requirements import requirement_of
 from plugins.services import Service
 from plugins.settle import Settled
@@ -25,7 +26,7 @@ BATCH = 64
 
 NEVER_SETTLED = Settled(done=False, seconds=0.0, missing=("settling broke off",))
 
-Key = tuple[Callable[..., Any], tuple[Any, ...]]
+Key = tuple[ProxyConfiguration, Callable[..., Any], tuple[Any, ...]]
 
 
 @dataclass(slots=True)
@@ -63,8 +64,10 @@ class Arranger:
         self.clear()
         start = self.items.index(item)
         keys = dict.fromkeys(key for one in self.items[start:] if (key := key_of(one)) is not None)
-        for function, values in list(keys)[:BATCH]:
-            arranged = self._arranged[function, values] = Arranged()
+        configuration = next(iter(keys))[0]
+        for key in [key for key in keys if key[0] == configuration][:BATCH]:
+            _, function, values = key
+            arranged = self._arranged[key] = Arranged()
             with self.world.scope(arranged.services):
                 try:
                     arranged.value = function(self.world, *values)
@@ -84,10 +87,10 @@ class Arranger:
 
 
 def key_of(item: pytest.Item) -> Key | None:
-    """What a test's arrangement depends on: the function, and those of the test's axes it takes."""
+    """What a test's arrangement depends on: the proxy's configuration, the function, and the axes it takes."""
     requirement = requirement_of(item)
     if requirement is None or requirement.arrange is None:
         return None
     names = list(inspect.signature(requirement.arrange).parameters)[1:]
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    return requirement.arrange, tuple(params[name] for name in names)
+    return requirement.configuration, requirement.arrange, tuple(params[name] for name in names)

@@ -11,6 +11,7 @@ from plugins.arrange import Arranger, key_of
 from plugins.flows import Prober
 from plugins.judging import new_record
 from plugins.look import session_run
+from plugins.requirements import configuration_of
 from plugins.run import Run
 from plugins.services import Service
 from plugins.session import RECORD
@@ -33,10 +34,22 @@ def _arranger(plumbline_run: Run, request: pytest.FixtureRequest) -> Iterator[Ar
 
 
 @pytest.fixture
-def world(plumbline_run: Run, _arranger: Arranger, request: pytest.FixtureRequest) -> Iterator[World]:
+def _configured(plumbline_run: Run, request: pytest.FixtureRequest) -> None:
+    """The proxy configured as the requirement needs it; started again only where it is not so already."""
+    plumbline_run.configure(configuration_of(request.node))
+
+
+@pytest.fixture
+def world(
+    plumbline_run: Run,
+    _arranger: Arranger,
+    _configured: None,
+    request: pytest.FixtureRequest,
+) -> Iterator[World]:
     """The world, with a record and a scope of this test's own: what it creates is deleted after it."""
     world = plumbline_run.world
     request.node.stash[RECORD] = world.record = new_record(request.node)
+    world.record.proxy_config = plumbline_run.configured.as_dict()
     if key_of(request.node) is None:
         _arranger.clear()  # a transition's own settles must not carry a batch that nobody needs any more
     owned: list[Service] = []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from clusters.agent.client import CapturedPacket, HeldConnection, PacedFlow, ProbeRequest
+from clusters.agent.client import Capture, CapturedPacket, HeldConnection, PacedFlow, ProbeRequest
 from clusters.api import Backend, Cluster, Vantage
 from clusters.observation import Address, Family, FlowOutcome, Observation, Protocol
 from dataplane_ref.model import Verdict, judge
@@ -169,9 +169,17 @@ class Prober:
         self, frontend: Frontend, protocol: Protocol, *, count: int = 1
     ) -> tuple[Flows, list[CapturedPacket]]:
         """Open flows while recording every packet that passes the vantage's interfaces."""
-        with self.cluster.capture(self.vantage) as capture:
+        with self.capture() as capture:
             flows = self.open(frontend, protocol, count=count)
         return flows, list(capture.packets)
+
+    def capture(self) -> Capture:
+        """Record the packets that pass the vantage's interfaces."""
+        return self.cluster.capture(self.vantage)
+
+    def inject(self, packet: bytes) -> None:
+        """Send an IP packet from here exactly as it is."""
+        self.cluster.inject(self.vantage, packet)
 
     def _flows(self, observations: Sequence[Observation], verdict: Verdict) -> Flows:
         return Flows(tuple(observations), verdict, self.record)

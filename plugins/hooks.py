@@ -27,7 +27,7 @@ def pytest_plumbline_proxy(settings: "Settings", cluster: "Cluster") -> "Proxy |
 
 @pytest.hookspec(firstresult=True)
 def pytest_plumbline_await_ready(run: "Run") -> bool | None:
-    """Wait until the proxy works at all; the first plugin to return True has the say."""
+    """Wait until the proxy works at all, after each of its starts; the first plugin to return True has the say."""
 
 
 @pytest.hookspec

@@ -11,6 +11,8 @@ import pytest
 
 from clusters.errors import PlumblineError, UsageError
 from clusters.lab.provider import Lab
+from clusters.proxies.configuration import DEFAULT
+from clusters.proxies.kube_proxy import features_of
 from plugins.failures import five_lines, save_artefacts
 from plugins.options import Settings
 from plugins.outcomes import FAILING, Outcome
@@ -39,8 +41,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     settings = item.config.stash[SETTINGS]
     item.stash[RECORD] = new_record(item)
-    declared = frozenset(settings.features) if settings.proxy == "command" else None
-    reason = unsupported(requirement, declared, settings.release)
+    reason = unsupported(requirement, _features(settings), settings.release)
     if reason:
         item.stash[RECORD].outcome = Outcome.UNSUPPORTED
         pytest.skip(f"unsupported: {reason}")
@@ -50,6 +51,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if reason:
         item.stash[RECORD].outcome = Outcome.UNFIT
         pytest.skip(f"unfit: {reason}")
+
+
+def _features(settings: Settings) -> frozenset[str] | None:
+    """The features the proxy declares; None where nobody says, and each requirement is given its chance."""
+    if settings.proxy == "kube-proxy":
+        return features_of(settings.mode)
+    return frozenset(settings.features) if settings.proxy == "command" else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -195,13 +203,16 @@ class Judge:
     def _text(self, what: str) -> str:
         record = self.record
         note, record.reason = record.reason, record.reason if not record.settled else None
-        kernel = f"kernel {platform.release()}"
+        system = f"{self.settings.about()}; kernel {platform.release()}"
+        run = self.item.config.stash.get(RUN, None)
+        if run is not None and run.configured != DEFAULT:
+            system += f"; proxy-config {run.configured}"
         text = five_lines(
             self.requirement,
             record,
             what,
             reproduce(self.item.config, self.item.nodeid),
-            f"{self.settings.about()}; {kernel}",
+            system,
         )
         record.reason = note
         return text
@@ -239,10 +250,12 @@ def _attachments(run: Run, nodes: list[str | None]) -> dict[str, str | bytes]:
 
 
 def new_record(item: pytest.Item) -> Record:
-    """An empty record for a test of a requirement."""
+    """An empty record for a test of a requirement; its configuration may still have placeholders."""
     requirement = requirement_of(item)
     assert requirement is not None
-    return Record(requirement.id, requirement.level, requirement.sentence, item.nodeid, axes_of(item))
+    record = Record(requirement.id, requirement.level, requirement.sentence, item.nodeid, axes_of(item))
+    record.proxy_config = requirement.configuration.as_dict()
+    return record
 
 
 def _skip_reason(report: pytest.TestReport) -> str:

@@ -124,7 +124,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="the proxy's binary (default: PLUMBLINE_KUBE_PROXY, cache, download, build)",
     )
     add("--proxy-command", metavar="COMMAND", help="any proxy; placeholders {kubeconfig} {node} {node_ip} {node_ip6} "
-        "{pod_cidrs} {service_cidrs} {state_dir}")  # fmt: skip
+        "{pod_cidrs} {service_cidrs} {state_dir} {proxy_config}")  # fmt: skip
     add("--proxy-ready", metavar="60s", default="60s", help="how long the proxy may take to work at all")
     add(
         "--proxy-sync",

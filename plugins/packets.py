@@ -27,6 +27,43 @@ class IcmpError:
     quoted_port: int
 
 
+# Far beyond any window that a connection of a few lines can have.
+BEYOND = 1 << 29
+
+
+def out_of_window(packets: Iterable[CapturedPacket]) -> bytes:
+    """The last TCP segment that left the vantage with data, again, as an IP packet far ahead of its connection.
+
+    Raises LookupError where there is none.
+    """
+    from scapy.layers.inet import IP, TCP
+    from scapy.layers.inet6 import IPv6
+    from scapy.layers.l2 import Ether
+
+    for packet in reversed(list(packets)):
+        frame = Ether(packet.data)
+        if packet.direction != "outgoing" or TCP not in frame or not len(frame[TCP].payload):
+            continue
+        segment = frame[TCP]
+        segment.seq = (segment.seq + BEYOND) % (1 << 32)
+        # Emptied, they are computed anew; the card would have done it for the packet as it was captured.
+        segment.chksum = None
+        network = frame[IPv6] if IPv6 in frame else frame[IP]
+        if IP in frame:
+            network.chksum = None
+        return bytes(network)
+    raise LookupError("no TCP segment with data left the vantage")
+
+
+def resets(packets: Iterable[CapturedPacket]) -> int:
+    """How many TCP segments with RST set left the vantage."""
+    from scapy.layers.inet import TCP
+    from scapy.layers.l2 import Ether
+
+    outgoing = (Ether(packet.data) for packet in packets if packet.direction == "outgoing")
+    return sum(TCP in frame and "R" in frame[TCP].flags for frame in outgoing)
+
+
 def icmp_errors(packets: Iterable[CapturedPacket]) -> list[IcmpError]:
     """All destination-unreachable messages that arrived at the vantage (RFC 792, RFC 4443), oldest first."""
     from scapy.layers.inet import ICMP, IP, TCPerror, UDPerror

@@ -27,6 +27,7 @@ class Record:
     observed: str | None = None
     observations: list[dict[str, Any]] = field(default_factory=list)
     where: str | None = None
+    proxy_config: Mapping[str, Any] = field(default_factory=dict)
     settle_s: float | None = None
     settled: bool = True
     oracle_asked: bool = False
@@ -58,6 +59,7 @@ class Record:
             "observed": self.observed,
             "observations": self.observations,
             "where": self.where,
+            "proxy_config": dict(self.proxy_config),
             "settle_s": self.settle_s,
             "settled": self.settled,
             "oracle_asked": self.oracle_asked,

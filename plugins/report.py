@@ -198,7 +198,7 @@ def _local_facts(config: pytest.Config) -> dict[str, Any]:
     phases = dict(run.phases) if run else {}
     if run:
         phases["settle"] = run.settler.total
-        phases["tests"] = run.seconds_in_tests - run.settler.total
+        phases["tests"] = run.seconds_in_tests - run.settler.total - phases.get("restarts", 0.0)
     return {
         "requirements": sorted(core.requirements),
         "tests": core.tests,

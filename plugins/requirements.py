@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 import pytest
 
+from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
+
 Level = Literal["core", "extended", "record"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 NEEDS = frozenset(
@@ -21,6 +23,8 @@ NEEDS = frozenset(
         "proxy-restart",
         "api-faults",
         "disruptive",
+        "second-address",
+        "service-route",
     }
 )
 AXES = ("vantage", "protocol", "family", "frontend", "node")
@@ -30,6 +34,7 @@ ON_EVERY_NODE = tuple(f"{kind}@{place}" for place in PLACES for kind in ("pod", 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)+")
 _RELEASE = re.compile(r"1\.\d+")
 _NEED = re.compile(r"nodes:[1-9]\d*|proxy-config:\{.*\}")
+_CONFIGURATION = "proxy-config:"
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
@@ -51,6 +56,7 @@ class Requirement:
     after: tuple[str, ...] = ()
     provisional: str | None = None
     arrange: Callable[..., Any] | None = None
+    configuration: ProxyConfiguration = DEFAULT
 
     def line(self) -> str:
         """The line `--requirements` prints."""
@@ -78,6 +84,7 @@ def requirement(
     arrange: Callable[..., Any] | None = None,
 ) -> Callable[[Test], Test]:
     """Declare what a test judges. Incomplete or contradictory metadata fails collection with one sentence."""
+    configuration, misconfigured = _configuration(needs)
     declared = Requirement(
         id=str(id),
         sentence=must or should or "",
@@ -92,10 +99,11 @@ def requirement(
         after=tuple(after),
         provisional=provisional,
         arrange=arrange,
+        configuration=configuration,
     )
     lists = {"upstream": upstream, "features": features, "needs": needs, "after": after}
     given = {"level": level, "since": since, "source": source, "until": until}
-    problems = [*_wrong_types(given, lists), *_problems(declared, must, should)]
+    problems = [*_wrong_types(given, lists), *_problems(declared, must, should), *misconfigured]
     if problems:
         raise pytest.Collector.CollectError(f"requirement {id!r}: {problems[0]}")
 
@@ -147,6 +155,18 @@ def _problems(declared: Requirement, must: str | None, should: str | None) -> li
     return problems
 
 
+def _configuration(needs: Sequence[str]) -> tuple[ProxyConfiguration, list[str]]:
+    """The proxy configuration that the needs ask for, and what is wrong with how they say it."""
+    asked = [need for need in needs if isinstance(need, str) and _NEED.fullmatch(need) and _CONFIGURATION in need]
+    if len(asked) > 1:
+        return DEFAULT, [f"needs two proxy configurations, {asked[0]!r} and {asked[1]!r}; say them as one"]
+    try:
+        texts = [need.removeprefix(_CONFIGURATION) for need in asked]
+        return (ProxyConfiguration.parse(texts[0]) if texts else DEFAULT), []
+    except ValueError as error:
+        return DEFAULT, [f"need {asked[0]!r} {error}"]
+
+
 def everywhere(**axes: Sequence[str]) -> Callable[[Test], Test]:
     """Run a test for every combination of the axes (vantage, protocol, family, …), which never count themselves."""
 
@@ -165,6 +185,12 @@ def requirement_of(item: pytest.Item) -> Requirement | None:
     """The requirement a test judges, or None for a test that judges none."""
     mark = item.get_closest_marker("plumbline_requirement")
     return mark.args[0] if mark else None
+
+
+def configuration_of(item: pytest.Item) -> ProxyConfiguration:
+    """How the proxy must be configured for a test."""
+    found = requirement_of(item)
+    return found.configuration if found else DEFAULT
 
 
 def axes_of(item: pytest.Item) -> Mapping[str, str]:

@@ -15,9 +15,10 @@ import pytest
 from clusters.api import Cluster, Proxy
 from clusters.errors import PlumblineError
 from clusters.observation import Family
+from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from plugins.options import Settings
 from plugins.settle import Deadlines, Settler
-from plugins.world import World
+from plugins.world import UnfitError, World
 
 
 @dataclass(slots=True)
@@ -34,6 +35,8 @@ class Run:
     proxy: Proxy = field(init=False)
     settler: Settler = field(init=False)
     world: World = field(init=False)
+    configured: ProxyConfiguration = DEFAULT
+    _asked: ProxyConfiguration = DEFAULT
     _stack: ExitStack = field(default_factory=ExitStack)
     _ready_at: float = 0.0
     _ended_at: float = 0.0
@@ -75,6 +78,30 @@ class Run:
     ) -> None:
         self._ended_at = time.monotonic()
         self._stack.close()
+
+    def configure(self, wanted: ProxyConfiguration) -> None:
+        """See that the proxy runs with this configuration: nothing, or one restart on all nodes at once.
+
+        A new generation of the sentinel is what only the new process can have programmed. Every batch and every
+        transition after it settles anew. Raises UnfitError where this cannot be had here, ProxyError where the
+        proxy does not come up with it.
+        """
+        if wanted == self._asked:
+            return
+        try:
+            filled = wanted.filled_in(self.cluster.placeholders)
+        except LookupError as unknown:
+            raise UnfitError(f"the cluster has no {unknown.args[0]}, which {wanted} needs") from None
+        refused = self.proxy.refuses(filled)
+        if refused:
+            raise UnfitError(f"{refused}: {wanted}")
+        started = time.monotonic()
+        self.proxy.configure(filled)
+        self.configured, self._asked = filled, wanted
+        self.world.configured(filled)
+        self.settler.next_generation()
+        self.hook.pytest_plumbline_await_ready(run=self)
+        self.phases["restarts"] = self.phases.get("restarts", 0.0) + time.monotonic() - started
 
     def _stop_proxy(self) -> None:
         # A lab that is gone took its proxies with it.

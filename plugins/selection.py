@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from plugins.requirements import Requirement, axes_of, release, requirement_of
+from clusters.proxies.configuration import DEFAULT
+from plugins.requirements import Requirement, axes_of, configuration_of, release, requirement_of
 from plugins.session import CONFORMANCE, SETTINGS
 
 LEVELS = {"core": {"core"}, "extended": {"core", "extended"}, "all": {"core", "extended", "record"}}
@@ -68,14 +69,17 @@ def _problem(item: pytest.Item, owners: dict[str, str]) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Drop what was not asked for, and put arranged tests before transitions."""
+    """Drop what was not asked for; group by the proxy's configuration, its default first, arranged tests first."""
     judged = [item for item in items if requirement_of(item)]
     core = [found.id for item in judged if (found := requirement_of(item)) and found.level == "core"]
     config.stash[CORE] = Core(frozenset(core), len(core))
     if judged:
         kept = [item for item in items if requirement_of(item) is None or _asked_for(config, item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = sorted(kept, key=_is_transition)
+        groups = {DEFAULT: 0}
+        for item in kept:
+            groups.setdefault(configuration_of(item), len(groups))
+        items[:] = sorted(kept, key=lambda item: (groups[configuration_of(item)], _is_transition(item)))
 
 
 @pytest.hookimpl(trylast=True)
@@ -136,5 +140,10 @@ def unfit(found: Requirement, nodes: int, abilities: frozenset[str]) -> str | No
     """Why this environment cannot judge a requirement, or None."""
     if nodes < found.nodes_needed():
         return f"needs {found.nodes_needed()} nodes, and the cluster has {nodes}"
-    missing = [need for need in found.needs if not need.startswith("nodes:") and need not in abilities]
-    return f"the cluster lacks {', '.join(missing)}" if missing else None
+    elsewhere = ("nodes:", "proxy-config:")
+    missing = [need for need in found.needs if not need.startswith(elsewhere) and need not in abilities]
+    if missing:
+        return f"the cluster lacks {', '.join(missing)}"
+    if found.configuration != DEFAULT and "proxy-restart" not in abilities:
+        return f"the proxy's configuration cannot be set from here: {found.configuration}"
+    return None

@@ -153,10 +153,18 @@ class Service:
         address = next(ip for ip in self.live["spec"]["clusterIPs"] if family_of(ip) == family)
         return self._frontend("ClusterIP", address, port or self.ports[0].port)
 
-    def node_port(self, node: Node, family: Family, protocol: Protocol) -> Frontend:
-        """The node port for a protocol, at a node's address."""
+    def node_port(self, node: Node, family: Family, protocol: Protocol, *, second: bool = False) -> Frontend:
+        """The node port for a protocol, at a node's address, or at its second one."""
+        address = (node.second_addresses if second else node.addresses)[family]
+        return self._node_port_at(address, protocol)
+
+    def loopback_node_port(self, family: Family, protocol: Protocol) -> Frontend:
+        """The node port for a protocol, at the loopback address of whoever dials it."""
+        return self._node_port_at({"IPv4": "127.0.0.1", "IPv6": "::1"}[family], protocol)
+
+    def _node_port_at(self, address: str, protocol: Protocol) -> Frontend:
         number = next(port["nodePort"] for port in self.live["spec"]["ports"] if port["protocol"] == protocol)
-        return self._frontend("NodePort", node.addresses[family], number)
+        return self._frontend("NodePort", address, number)
 
     def health_check(self, node: Node, family: Family) -> Frontend:
         """The health check node port at a node's address, the one asked for last if the Service has none any more."""

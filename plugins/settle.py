@@ -125,7 +125,7 @@ class Settler:
         deadline = self.deadlines.after_failure if hopeless else self.deadlines.settle
         settled = Settled(False, 0.0)
         for _ in range(GENERATIONS):
-            self._next_generation()
+            self.next_generation()
             settled = self._await_generation(deadline - (time.monotonic() - started))
             if not settled.done:
                 break
@@ -147,7 +147,8 @@ class Settler:
                 return Settled(False, now - started, tuple(wrong.values()), frozenset(self._given_up))
             time.sleep(POLL_INTERVAL)
 
-    def _next_generation(self) -> None:
+    def next_generation(self) -> None:
+        """Change the sentinel: only a proxy that is at work now can follow."""
         self._generation += 1
         kube = self.cluster.kube
         kube.patch(SERVICES, "sentinel", {"spec": {"ports": [self._port()]}}, NAMESPACE)

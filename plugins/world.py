@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Literal
 
 from clusters.api import Backend, Cluster, Node, Vantage
 from clusters.kube import NODES, Object
 from clusters.observation import Family, Protocol
+from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from dataplane_ref.model import (
     ClusterState,
     Entry,
@@ -67,7 +68,7 @@ class World:
         self._virtual_ips: dict[str, Iterator[int]] = {}
         self._scope: list[Service] = []
         self._nodes = node_views(cluster, cluster.kube.list(NODES))
-        self._config = ProxyConfig(cluster_cidrs=cluster.cluster_cidrs)
+        self._config = model_config(cluster, DEFAULT)
         self._state: tuple[int, ClusterState] | None = None
 
     # Who there is.
@@ -169,9 +170,12 @@ class World:
         made.create()
         return made
 
-    def settle(self) -> Settled:
-        """Wait until the dataplane has programmed everything written so far; the time goes into the record."""
-        settled = self._settler.settle(None, lambda: disallowed(self, self._settler.deadlines.scout))
+    def settle(self, mode: Literal["converge"] | None = None) -> Settled:
+        """Wait until the dataplane has programmed everything written so far; the time goes into the record.
+
+        `converge` waits for what is seen rather than for what was written: after damage that no write undoes.
+        """
+        settled = self._settler.settle(mode, lambda: disallowed(self, self._settler.deadlines.scout))
         self.mirror.former.clear()
         self.record.settle_s = (self.record.settle_s or 0.0) + settled.seconds
         self.note(settled, self._scope)
@@ -196,6 +200,11 @@ class World:
 
     # What may happen.
 
+    def configured(self, configuration: ProxyConfiguration) -> None:
+        """The proxies have been started anew, and are judged by this configuration (without placeholders)."""
+        self._config = model_config(self.cluster, configuration)
+        self._state = None
+
     def state(self) -> ClusterState:
         """The cluster as the model sees it, built anew only when an object changed."""
         if self._state is None or self._state[0] != self.mirror.version:
@@ -211,6 +220,8 @@ class World:
     def verdict(self, vantage: Vantage, frontend: Frontend, protocol: Protocol) -> Verdict:
         """What the model allows a flow from a vantage to a frontend."""
         via = None if vantage.node else entrance(self.nodes, frontend.ip)
+        if vantage.kind == "outside" and frontend.kind == "ClusterIP":
+            via = self.cluster.service_route
         return verdict(self.state(), Flow(entry_of(vantage), protocol, frontend.ip, frontend.port, via))
 
     def health(self, service: Service, node: Node, family: Family) -> Health:
@@ -226,9 +237,20 @@ def entrance(nodes: Iterable[Node], ip: str) -> str | None:
 
 def node_views(cluster: Cluster, objects: Iterable[Object]) -> list[NodeView]:
     """The nodes as the model sees them: the API's word, and the addresses of which it does not know."""
-    unknown = {node.name: node.inner_addresses for node in cluster.nodes}
+    unknown = {node.name: (*node.inner_addresses, *node.second_addresses.values()) for node in cluster.nodes}
     views = [NodeView.from_object(one) for one in objects]
     return [replace(view, addresses=(*view.addresses, *unknown.get(view.name, ()))) for view in views]
+
+
+def model_config(cluster: Cluster, configuration: ProxyConfiguration) -> ProxyConfig:
+    """A proxy's configuration as the model sees it."""
+    return ProxyConfig(
+        cluster_cidrs=cluster.cluster_cidrs,
+        masquerade_all=bool(configuration.masquerade_all),
+        node_port_addresses=configuration.node_port_addresses,
+        localhost_node_ports=configuration.localhost_node_ports,
+        detect_local=configuration.detect_local_mode or "ClusterCIDR",
+    )
 
 
 def entry_of(vantage: Vantage) -> Entry:

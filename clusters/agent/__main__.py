@@ -18,6 +18,7 @@ from clusters.agent.capture import Sniffer
 from clusters.agent.control import Control, Reply
 from clusters.agent.flowspec import SourcePorts, Tokens
 from clusters.agent.hold import Holder
+from clusters.agent.inject import Injector
 from clusters.agent.loop import Loop
 from clusters.agent.netns import Namespaces
 from clusters.agent.paced import Pacer
@@ -54,6 +55,7 @@ def run(control: socket.socket) -> None:
         **Holder(loop, namespaces, ports, tokens).operations(),
         **Pacer(loop, namespaces, ports, tokens).operations(),
         **Sniffer(loop, namespaces).operations(),
+        **Injector(namespaces).operations(),
         **Recorder(namespaces).operations(),
     }
     Control(loop, control, operations)

@@ -8,6 +8,7 @@ Raises PlumblineError, one sentence, for everything that is not the network's do
 or does not answer, a namespace that does not exist, an address that is none.
 """
 
+import base64
 import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -149,6 +150,10 @@ class AgentClient:
         The agent keeps the last `limit` records.
         """
         return PacedFlow(self._transport, request, interval, timeout, limit)
+
+    def inject(self, netns: str | None, packet: bytes) -> None:
+        """Send an IP packet from a namespace, with the header it has."""
+        self._transport.call("inject", SLACK, netns=netns, packet=base64.b64encode(packet).decode("ascii"))
 
     def capture(
         self,

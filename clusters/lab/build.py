@@ -11,7 +11,7 @@ from clusters.lab import rtnl
 from clusters.lab.namespaces import NETNS, inside_network, netns, new_network
 from clusters.lab.pod_network import build_pods
 from clusters.lab.sysctls import FORWARDING, NO_LINK_LOCAL, SYSCTLS, WHERE_PER_NAMESPACE, set_sysctls
-from clusters.lab.topology import LAN4, LAN6, SERVICES4, VIPS4, HostPlan, LabPlan
+from clusters.lab.topology import LAN4, LAN6, SERVICES4, SERVICES6, VIPS4, HostPlan, LabPlan
 
 LO, ETH0, BRIDGE, FIRST_PORT = 1, 2, 2, 100
 
@@ -48,9 +48,13 @@ def _build_lan(plan: LabPlan) -> None:
 
 def _lan_end(plan: LabPlan, host: HostPlan) -> list[rtnl.Message]:
     """Interfaces, routes and neighbours of one host on the LAN."""
+    second = next((node for node in plan.nodes if node.host is host), None)
     messages = [
         rtnl.up(LO),
+        # Of equal IPv6 addresses the kernel takes the one added last as a source, of IPv4 ones the first.
+        *([rtnl.address(ETH0, second.second6, 128)] if second else ()),
         rtnl.address(ETH0, host.ipv4, LAN4.prefixlen),
+        *([rtnl.address(ETH0, second.second4, 32)] if second else ()),
         rtnl.address(ETH0, host.ipv6, LAN6.prefixlen),
         rtnl.up(ETH0),
     ]
@@ -72,8 +76,16 @@ def _lan_end(plan: LabPlan, host: HostPlan) -> list[rtnl.Message]:
         # kernel answers too, but only once a second and sender, by a limit that namespaces cannot lift
         # (net.ipv4.route.error_cost).
         messages += [_route_to(cidr, LO) for cidr in (SERVICES4, str(VIPS4))]
+        for node in plan.nodes:
+            messages.append(rtnl.route(node.second4, 32, ETH0, gateway=node.host.ipv4))
+            messages.append(rtnl.route(node.second6, 128, ETH0, gateway=node.host.ipv6))
     else:
         messages += [rtnl.route(None, 0, ETH0, gateway=gateway) for gateway in (plan.router.ipv4, plan.router.ipv6)]
+    if host is plan.client:
+        # As where a router was told of the ClusterIPs: one node is the way to them.
+        first = plan.nodes[0].host
+        messages.append(_route_to(SERVICES4, gateway=first.ipv4))
+        messages.append(_route_to(SERVICES6, gateway=first.ipv6))
     return messages
 
 

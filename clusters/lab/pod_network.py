@@ -12,7 +12,16 @@ from ipaddress import ip_network
 from clusters.lab import rtnl
 from clusters.lab.namespaces import inside_network, netns, new_network
 from clusters.lab.sysctls import SYSCTLS, set_sysctls
-from clusters.lab.topology import GATEWAY4, GATEWAY6, LabPlan, NodePlan, PodPlan, PortPlan
+from clusters.lab.topology import (
+    GATEWAY4,
+    GATEWAY6,
+    POD_BRIDGE,
+    POD_INTERFACES,
+    LabPlan,
+    NodePlan,
+    PodPlan,
+    PortPlan,
+)
 
 LO, ETH0, CNI0, FLANNEL, FIRST_VETH = 1, 2, 50, 51, 100
 VXLAN_NUMBER, VXLAN_PORT = 1, 8472
@@ -44,7 +53,7 @@ def _build_pod(node: NodePlan, pod: PodPlan, index: int, outer: rtnl.Rtnl) -> No
     with inside_network(netns(pod.name)) as namespace:
         set_sysctls(SYSCTLS)
         inner = rtnl.Rtnl()
-        name = f"pod-{index - FIRST_VETH + 1}"
+        name = f"{POD_INTERFACES}{index - FIRST_VETH + 1}"
         near, far = rtnl.VethEnd(name, index, pod.node_mac), rtnl.VethEnd("eth0", ETH0, pod.mac)
         if node.bridge:
             link = rtnl.veth(near, far, namespace, master=CNI0, mtu=_mtu(node))
@@ -88,7 +97,7 @@ def _behind_link(pod: PodPlan) -> list[rtnl.Message]:
 
 def _bridge(node: NodePlan, bridge: PortPlan) -> list[rtnl.Message]:
     return [
-        *rtnl.bridge("cni0", CNI0, bridge.mac, mtu=_mtu(node)),
+        *rtnl.bridge(POD_BRIDGE, CNI0, bridge.mac, mtu=_mtu(node)),
         rtnl.address(CNI0, bridge.ipv4, ip_network(node.pod_cidr4).prefixlen),
         rtnl.address(CNI0, bridge.ipv6, ip_network(node.pod_cidr6).prefixlen),
     ]

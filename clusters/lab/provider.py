@@ -31,8 +31,14 @@ from clusters.lab.logged import Logged
 from clusters.lab.namespaces import netns
 from clusters.lab.supervised import Exit, Supervisor, search_path
 from clusters.lab.topology import (
+    LAN4,
+    LAN6,
+    POD_BRIDGE,
+    POD_INTERFACES,
     PODS4,
     PODS6,
+    SECOND4,
+    SECOND6,
     SERVICES4,
     SERVICES6,
     VIPS4,
@@ -60,6 +66,21 @@ table inet plumbline {{
   }}
 }}
 """
+# What the lab puts in the place of a proxy configuration's placeholders; the rest depends on the pod network.
+RANGES = {
+    "lan-ipv4": str(LAN4),
+    "lan-ipv6": str(LAN6),
+    "second-lan-ipv4": str(SECOND4),
+    "second-lan-ipv6": str(SECOND6),
+}
+# Packets of pods come in by the bridge, where there is one.
+TO_PODS = {
+    False: {"pod-interfaces": POD_INTERFACES},
+    True: {"pod-interfaces": POD_BRIDGE, "pod-bridge": POD_BRIDGE},
+}
+# Sysctls that kube-proxy sets and never takes back, as a new node has them.
+UNSET = ("net/ipv4/conf/all/route_localnet", "net/netfilter/nf_conntrack_tcp_be_liberal")
+EMPTY_TABLES = "".join(f"*{table}\nCOMMIT\n" for table in ("mangle", "nat", "filter"))
 NODE_DIAGNOSTICS = (
     ("conntrack", "-L"),
     ("conntrack", "-L", "-f", "ipv6"),
@@ -75,7 +96,11 @@ class Lab:
     name = "lab"
     cluster_cidrs = (str(PODS4), str(PODS6))
     service_cidrs = (SERVICES4, SERVICES6)
-    abilities = frozenset({"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart"})
+    # A lab is there to be disturbed.
+    abilities = frozenset(
+        {"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
+        | {"second-address", "service-route"}
+    )
 
     def __init__(
         self,
@@ -145,6 +170,25 @@ class Lab:
 
     def paced(self, request: ProbeRequest, interval: float) -> PacedFlow:
         return self._prober.paced(request, interval=interval)
+
+    @property
+    def placeholders(self) -> Mapping[str, str]:
+        return {**RANGES, **TO_PODS[self.plan.nodes[0].bridge is not None]}
+
+    @property
+    def service_route(self) -> str:
+        """The external client's route to ClusterIPs leads through the first node (see build.py)."""
+        return self.plan.nodes[0].name
+
+    def inject(self, vantage: Vantage, packet: bytes) -> None:
+        self._prober.inject(vantage.place, packet)
+
+    def reload_firewall(self, node: str) -> None:
+        """Raises PlumblineError when the node's rules could not be removed."""
+        for program in ("iptables-restore", "ip6tables-restore"):
+            done = self.supervisor.run([program], node=node, text=EMPTY_TABLES)
+            if done.status != 0:
+                raise PlumblineError(f"the rules of {node} could not be removed: {done.err.strip()}")
 
     def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
         return self._prober.capture(netns=vantage.place, interface=interface)
@@ -224,6 +268,23 @@ class Lab:
     def write_file(self, place: Place, name: str, text: str) -> str:
         self.supervisor.call("write", path=f"/run/nodes/{place.name}/plumbline/{name}", text=text)
         return f"/run/plumbline/{name}"
+
+    def forget(self) -> None:
+        """On every node: no tracked connection, and the sysctls that kube-proxy leaves set as they were."""
+        started = []
+        for node in self.plan.nodes:
+            started += [
+                self.supervisor.start(["tee", f"/proc/sys/{name}"], node=node.name, text="0")
+                for name in UNSET
+                if Path("/proc/sys", name).exists()
+            ]
+            started += [
+                self.supervisor.start(["conntrack", "-F", "-f", family], node=node.name)
+                for family in ("ipv4", "ipv6")
+            ]
+        for request in started:
+            if (done := self.supervisor.finished(request)).status != 0:
+                raise PlumblineError(f"a node could not be put back between two proxies: {done.err.strip()}")
 
     def outputs(self, node: str, commands: Sequence[Sequence[str]]) -> dict[str, str]:
         """What commands print on a node, all run at once; for one that cannot be run, why."""
@@ -354,6 +415,7 @@ def _node(plan: NodePlan) -> Node:
         client=pods[-2].vantage,
         scout=pods[-1],
         host_backend=host,
+        second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
         inner_addresses=plan.inner_addresses,
         vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
     )

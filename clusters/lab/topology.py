@@ -10,6 +10,8 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, Self
 
 LAN4, LAN6 = IPv4Network("172.18.0.0/16"), IPv6Network("fd00:172:18::/64")
+# Every node has a second address on the same wire, of which the API knows nothing.
+SECOND4, SECOND6 = IPv4Network("172.19.0.0/16"), IPv6Network("fd00:172:19::/64")
 PODS4, PODS6 = IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/48")
 # Dense endpoints: 16,382 addresses per node in one namespace (see dense.py).
 DENSE4, DENSE6 = IPv4Network("10.128.0.0/10"), IPv6Network("fd00:10:128::/48")
@@ -21,6 +23,8 @@ SERVICES4, SERVICES6 = "10.96.0.0/16", "fd00:10:96::/112"
 VIPS4, VIPS6 = IPv4Network("198.18.0.0/16"), IPv6Network("2001:db8:18::/48")
 # The pods' gateway, the same in every pod: the node end of the pod's own veth, known by a permanent neighbour.
 GATEWAY4, GATEWAY6 = "169.254.1.1", "fe80::1"
+# How the node ends of the pods' veth pairs are named (pod-1, pod-2, …), and a node's bridge where it has one.
+POD_INTERFACES, POD_BRIDGE = "pod-", "cni0"
 # `routed`: a link per pod, as Calico has it; `bridge` and `vxlan`: a bridge per node, as flannel has with its
 # backends host-gw and vxlan (https://github.com/flannel-io/flannel/blob/master/Documentation/backends.md).
 PodNetwork = Literal["routed", "bridge", "vxlan"]
@@ -75,6 +79,8 @@ class NodePlan:
     pods: tuple[PodPlan, ...] = field(default=())
     bridge: PortPlan | None = None
     tunnel: PortPlan | None = None
+    second4: str = ""
+    second6: str = ""
 
     @property
     def name(self) -> str:
@@ -165,6 +171,8 @@ class LabPlan:
                     pods=tuple(PodPlan(**pod) for pod in node["pods"]),
                     bridge=PortPlan(**node["bridge"]) if node["bridge"] else None,
                     tunnel=PortPlan(**node["tunnel"]) if node["tunnel"] else None,
+                    second4=node["second4"],
+                    second6=node["second6"],
                 )
                 for node in data["nodes"]
             ),
@@ -193,6 +201,8 @@ def _node(index: int, pods: int, pod_network: PodNetwork) -> NodePlan:
         tunnel=tunnel if pod_network == "vxlan" else None,
         vip_cidr4=str(IPv4Network((int(VIPS4.network_address) + (index << 8), 24))),
         vip_cidr6=str(IPv6Network((int(VIPS6.network_address) + (index << 64), 64))),
+        second4=str(SECOND4[10 + index]),
+        second6=str(SECOND6[10 + index]),
         pods=tuple(
             PodPlan(
                 name=f"{name}.pod-{n}",

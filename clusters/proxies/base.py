@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from clusters.errors import PlumblineError, ProxyError
 from clusters.lab.supervised import Exit, Supervisor
+from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 
 STOP_DEADLINE = 5.0
 POLL_INTERVAL = 0.01
@@ -51,6 +52,9 @@ class Host(Protocol):
     def outputs(self, node: str, commands: Sequence[Sequence[str]]) -> dict[str, str]:
         """What commands print on a node; for one that cannot be run, why."""
 
+    def forget(self) -> None:
+        """Put back, on every node, what outlives a proxy besides its rules: connections, and the sysctls it sets."""
+
     def exits(self) -> list[Exit]:
         """Processes that have ended since the last call."""
 
@@ -70,6 +74,7 @@ class NodeProcesses(ABC):
     def __init__(self, host: Host, ready_deadline: float) -> None:
         self.host = host
         self.ready_deadline = ready_deadline
+        self.configured = DEFAULT
         self.pids: dict[str, int] = {}
         self._logs: dict[str, Path] = {}
         self._dead: str | None = None
@@ -81,6 +86,23 @@ class NodeProcesses(ABC):
     def is_up(self, _node: str) -> bool:
         """Whether the process on this node says that it works; the sentinel has the last word."""
         return True
+
+    def refuses(self, configuration: ProxyConfiguration) -> str | None:  # noqa: ARG002
+        """Why it cannot be given this configuration, in a phrase; a proxy we do not know has no way to be told."""
+        return "the proxy's configuration cannot be set from here"
+
+    def configure(self, configuration: ProxyConfiguration) -> None:
+        """Start again on every node, with this configuration. Raises ProxyError.
+
+        Rules stay as the proxy leaves them: that it replaces its own is its business, and under test. What no proxy
+        takes back is put back between its two lives, so that one configuration cannot be seen through another's
+        leavings: kube-proxy never unsets the sysctls `route_localnet` and `nf_conntrack_tcp_be_liberal`, goes by
+        the second when it starts, and leaves the connections it has translated as they are.
+        """
+        self.stop()
+        self.host.forget()
+        self.configured = configuration
+        self.start()
 
     def rules(self, _node: str) -> Mapping[str, str]:
         """The rules on a node, command → output; a proxy we do not know has none we could name."""
@@ -102,8 +124,9 @@ class NodeProcesses(ABC):
 
     def _start_on(self, place: Place) -> None:
         log = self.host.log_directory / f"{place.name}.{self.name}.log"
+        fresh = 0 if place.name in self._logs else os.O_TRUNC
         self._logs[place.name] = log
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | fresh, 0o644)
         try:
             # Where the user typed the command, so that relative paths in it mean what they say.
             pid = self.host.supervisor.spawn(
@@ -138,6 +161,7 @@ class NodeProcesses(ABC):
         pids, self.pids = self.pids, {}
         for pid in pids.values():
             supervisor.signal(pid, signal.SIGTERM)
+            supervisor.signal(pid, signal.SIGCONT)  # a process that somebody has stopped hears nothing
         end = time.monotonic() + STOP_DEADLINE
         for pid in pids.values():
             if supervisor.await_exit(pid, max(end - time.monotonic(), 0.01)) is None:

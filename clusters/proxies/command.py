@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any program as the proxy: `--proxy-command`, one process per node, judged by the same requirements."""
 
+import json
 import shlex
 import shutil
 import string
@@ -10,8 +11,10 @@ from typing import Literal
 from clusters.errors import UsageError
 from clusters.lab.supervised import search_path
 from clusters.proxies.base import Host, NodeProcesses, Place
+from clusters.proxies.configuration import ProxyConfiguration
 
-PLACEHOLDERS = ("kubeconfig", "node", "node_ip", "node_ip6", "pod_cidrs", "service_cidrs", "state_dir")
+CONFIGURATION = "proxy_config"
+PLACEHOLDERS = ("kubeconfig", "node", "node_ip", "node_ip6", "pod_cidrs", "service_cidrs", "state_dir", CONFIGURATION)
 
 
 def parse_command(text: str) -> list[str]:
@@ -24,11 +27,7 @@ def parse_command(text: str) -> list[str]:
         raise UsageError("--proxy-command is empty; give a command such as './my-proxy --kubeconfig={kubeconfig}'")
     for word in words:
         try:
-            fields = [
-                name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
-                for _, name, spec, conversion in string.Formatter().parse(word)
-                if name is not None
-            ]
+            fields = _fields(word)
         except ValueError as error:
             raise UsageError(f"--proxy-command: {word!r}: {error} (write a literal brace twice)") from None
         for name in fields:
@@ -36,6 +35,15 @@ def parse_command(text: str) -> list[str]:
                 known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
                 raise UsageError(f"--proxy-command has the unknown placeholder {{{name}}}; known are {known}")
     return words
+
+
+def _fields(word: str) -> list[str]:
+    """The placeholders of a word, as they are written. Raises ValueError for a lonely brace."""
+    return [
+        name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+        for _, name, spec, conversion in string.Formatter().parse(word)
+        if name is not None
+    ]
 
 
 def check_program(command: Sequence[str]) -> None:
@@ -65,6 +73,11 @@ class CommandProxy(NodeProcesses):
         self.settle = settle
         self.features = features
 
+    def refuses(self, configuration: ProxyConfiguration) -> str | None:
+        """A command that takes `{proxy_config}`, the path of a JSON file, offers to be configured."""
+        offered = any(CONFIGURATION in _fields(word) for word in self._command)
+        return None if offered else super().refuses(configuration)
+
     def argv(self, place: Place) -> Sequence[str]:
         kubeconfig = self.host.write_file(place, "kubeconfig", self.host.kubeconfig(place))
         state = self.host.write_file(place, "state/.created", "")
@@ -76,5 +89,6 @@ class CommandProxy(NodeProcesses):
             "pod_cidrs": ",".join(place.pod_cidrs),
             "service_cidrs": ",".join(self.host.service_cidrs),
             "state_dir": state.rpartition("/")[0],
+            CONFIGURATION: self.host.write_file(place, "proxy-config.json", json.dumps(self.configured.as_dict())),
         }
         return [word.format(**values) for word in self._command]

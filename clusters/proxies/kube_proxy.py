@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from clusters.errors import PlumblineError, ProxyError
 from clusters.proxies.base import Host, NodeProcesses, Place
+from clusters.proxies.configuration import DETAIL, ProxyConfiguration
 
 METRICS_PORT, HEALTH_PORT = 10249, 10256
 Mode = Literal["iptables", "nftables", "ipvs"]
@@ -19,6 +20,17 @@ RULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "nftables": (("nft", "list", "ruleset"),),
     "ipvs": (("ipvsadm", "-Ln", "--stats"), ("ipset", "list"), ("iptables-save",), ("ip6tables-save",)),
 }
+# What not every mode has: https://kubernetes.io/docs/reference/networking/virtual-ips/#migrating-from-iptables-mode-to-nftables
+LOCALHOST_NODE_PORTS = "localhost-node-ports"
+FEATURES: Mapping[str, frozenset[str]] = {
+    # Node ports on 127.0.0.1; what conntrack calls invalid is dropped; rules that others deleted come back.
+    "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored"}),
+}
+
+
+def features_of(mode: str) -> frozenset[str]:
+    """The features that kube-proxy has in a mode, of those that not every proxy has."""
+    return FEATURES.get(mode, frozenset())
 
 
 class KubeProxy(NodeProcesses):
@@ -42,6 +54,12 @@ class KubeProxy(NodeProcesses):
         self.version = version
         self.mode = mode
         self.sync = sync
+        self.features = features_of(mode)
+
+    def refuses(self, configuration: ProxyConfiguration) -> str | None:
+        if configuration.localhost_node_ports and LOCALHOST_NODE_PORTS not in self.features:
+            return f"kube-proxy has no localhost node ports in mode {self.mode}"
+        return None
 
     def argv(self, place: Place) -> Sequence[str]:
         config = self.host.write_file(place, "kube-proxy.yaml", json.dumps(self.configuration(place)))
@@ -49,8 +67,14 @@ class KubeProxy(NodeProcesses):
 
     def configuration(self, place: Place) -> dict[str, Any]:
         """The KubeProxyConfiguration for a node."""
-        syncing = {"minSyncPeriod": "10ms"} if self.sync == "fast" else {}
+        wanted = self.configured.as_dict()
+        ours = {"minSyncPeriod": "10ms"} if self.sync == "fast" else {}
+        in_every_mode = ("masqueradeAll", "syncPeriod", "minSyncPeriod")
+        in_this_mode = (*in_every_mode, "localhostNodePorts") if self.mode == "iptables" else in_every_mode
+        details = {key: wanted[key] for key in DETAIL.values() if key in wanted}
         return {
+            **{key: wanted[key] for key in ("nodePortAddresses", "detectLocalMode") if key in wanted},
+            **({"detectLocal": details} if details else {}),
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
             "mode": self.mode,
@@ -66,12 +90,13 @@ class KubeProxy(NodeProcesses):
                 "min": 0,
                 "tcpEstablishedTimeout": "0s",
                 "tcpCloseWaitTimeout": "0s",
+                **{key: wanted[key] for key in ("tcpBeLiberal",) if key in wanted},
             },
             # A lab's process must not be spared by the machine's OOM killer before the user's own.
             "oomScoreAdj": 0,
             "healthzBindAddress": f"0.0.0.0:{HEALTH_PORT}",
             "metricsBindAddress": f"127.0.0.1:{METRICS_PORT}",
-            self.mode: syncing,
+            self.mode: {**ours, **{key: wanted[key] for key in in_this_mode if key in wanted}},
         }
 
     def is_up(self, node: str) -> bool:

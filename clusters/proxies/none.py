@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from clusters.errors import ProxyError
+from clusters.proxies.configuration import ProxyConfiguration
 
 
 class NoProxy:
@@ -18,6 +19,14 @@ class NoProxy:
 
     def start(self) -> None:
         """Nothing to start."""
+
+    def refuses(self, _configuration: ProxyConfiguration) -> str | None:
+        """Whoever runs it configures it."""
+        return "the proxy's configuration cannot be set from here"
+
+    def configure(self, configuration: ProxyConfiguration) -> None:
+        """Never asked for: every configuration is refused."""
+        raise ProxyError(f"nobody here can configure the proxy ({configuration})")
 
     def check(self) -> None:
         """Nothing that could have died."""

@@ -87,10 +87,12 @@ def _at_loopback(state: ClusterState, flow: Flow) -> Verdict:
     https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/ (localhostNodePorts).
     """
     frontends = _node_port_frontends(state, flow)
-    served = state.config.localhost_node_ports and ":" not in flow.dst
-    if not frontends or not served or not isinstance(flow.entry, FromNode):
-        return _not_proxied(state, flow, f"there is no {flow.protocol} node port {flow.port} on this loopback")
-    return _at_frontends(state, flow, frontends, state.node(flow.entry.node))
+    served = state.config.serves_node_ports_on_loopback(flow.dst)
+    absent = _not_proxied(state, flow, f"there is no {flow.protocol} node port {flow.port} on this loopback")
+    if not frontends or served is False or not isinstance(flow.entry, FromNode):
+        return absent
+    proxied = _at_frontends(state, flow, frontends, state.node(flow.entry.node))
+    return proxied if served else either(proxied, absent)
 
 
 def _node_port_frontends(state: ClusterState, flow: Flow) -> tuple[Frontend, ...]:

@@ -84,13 +84,14 @@ class ProxyConfig:
     a packet comes in by. `node_port_addresses`: None leaves the mode's default, of which only the nodes'
     primary addresses are common to all modes; otherwise CIDRs, or the word `primary`, and exactly those
     addresses serve node ports, in the families that are named. `localhost_node_ports`: node ports also
-    answer on 127.0.0.0/8 of the node (never on ::1).
+    answer on 127.0.0.0/8 of the node (never on ::1), if `node_port_addresses` does not leave it out; None leaves
+    the mode's default, and the modes' differ.
     """
 
     cluster_cidrs: tuple[str, ...] = ()
     masquerade_all: bool = False
     node_port_addresses: tuple[str, ...] | None = None
-    localhost_node_ports: bool = False
+    localhost_node_ports: bool | None = False
     detect_local: LocalDetector = "ClusterCIDR"
 
     @cached_property
@@ -116,6 +117,15 @@ class ProxyConfig:
             network.version == version for network in self._node_port_networks
         )
         return False if named else None
+
+    def serves_node_ports_on_loopback(self, address: str) -> bool | None:
+        """Whether node ports answer at this address of a node's own loopback; None where the modes differ."""
+        if ":" in address:
+            return False
+        named = any(network.version == 4 for network in self._node_port_networks)
+        if self.node_port_addresses and (named or "primary" in self.node_port_addresses):
+            return self.localhost_node_ports if within(address, self._node_port_networks) else False
+        return self.localhost_node_ports
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pytest
 from clusters.kube import ENDPOINT_SLICES, SERVICES, Object, Resource
 from clusters.lab.provider import Lab
 from clusters.proxies.base import NodeProcesses
+from clusters.proxies.configuration import DEFAULT
 from plugins.requirements import requirement_of
 from plugins.run import Run
 from plugins.services import HEADLESS
@@ -108,7 +109,8 @@ class Told:
         ready = yield
         client = run.cluster.kube
         for verb in ("create", "replace"):
-            vars(client)[verb] = self._lying(getattr(client, verb), run)
+            if verb not in vars(client):  # it is asked again after each restart
+                vars(client)[verb] = self._lying(getattr(client, verb), run)
         return ready
 
     def _lying(self, write: Write, run: Run) -> Write:
@@ -161,6 +163,15 @@ class Stranger(Told):
             body["endpoints"].append({"addresses": [address], "nodeName": stranger.node})
 
 
+class Unconfigured:
+    """kube-proxy restarted with its default configuration, whatever was asked for"""
+
+    def pytest_plumbline_await_ready(self, run: Run) -> None:
+        proxy = run.proxy
+        assert isinstance(proxy, NodeProcesses)
+        vars(proxy).setdefault("configure", lambda _: type(proxy).configure(proxy, DEFAULT))
+
+
 CONTROLS: dict[str, type[Any]] = {
     "absent": Absent,
     "stopped": Stopped,
@@ -169,6 +180,7 @@ CONTROLS: dict[str, type[Any]] = {
     "one-node": OneNode,
     "overlooked": Overlooked,
     "stranger": Stranger,
+    "unconfigured": Unconfigured,
 }
 
 

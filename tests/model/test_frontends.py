@@ -214,6 +214,35 @@ def test_localhost_node_ports_answer_node_processes_on_ipv4(policy: str) -> None
     must_not_be_proxied(ask(item, dst="127.0.0.1", port=NODE_PORT + 1, entry=node, config=config))
 
 
+@pytest.mark.parametrize(
+    ("listed", "localhost", "answers"),
+    [
+        (None, None, "maybe"),
+        (None, False, "never"),
+        (None, True, "always"),
+        (("127.0.0.0/8",), True, "always"),
+        (("127.0.0.0/8",), None, "maybe"),
+        (("127.0.0.0/8",), False, "never"),
+        (("172.18.0.0/16",), True, "never"),
+        (("172.18.0.0/16",), None, "never"),
+        (("primary",), None, "never"),
+        (("fd00:172:18::/64",), True, "always"),
+    ],
+    ids=str,
+)
+def test_loopback_needs_the_switch_and_a_place_in_the_list(
+    listed: tuple[str, ...] | None, localhost: bool | None, answers: str
+) -> None:
+    """Without a switch the mode's default holds, and the modes' differ; a list of IPv6 ranges says nothing here."""
+    config = ProxyConfig(CLUSTER_CIDRS, node_port_addresses=listed, localhost_node_ports=localhost)
+
+    result = ask(service(), dst="127.0.0.1", port=NODE_PORT, entry=from_node("node-a"), config=config)
+
+    allowed = {"always": {"reply"}, "maybe": {"reply", *NOT_PROXIED}, "never": NOT_PROXIED}
+    assert set(result.outcomes) == allowed[answers]
+    assert bool(result.answers) == (answers != "never")
+
+
 def test_an_address_that_every_node_owns_is_the_dialling_nodes_own() -> None:
     state = cluster(service(externalTrafficPolicy="Local"), endpoint_slice("b1"))
     shared = [type(node)(node.name, (*node.addresses, "169.254.20.10"), node.pod_cidrs) for node in state.nodes]

@@ -43,7 +43,7 @@ CONFIGS = st.builds(
     cluster_cidrs=st.sampled_from([(), CLUSTER_CIDRS, CLUSTER_CIDRS[:1]]),
     masquerade_all=st.booleans(),
     node_port_addresses=st.sampled_from([None, ("primary",), ("172.18.0.0/16",), ("172.19.0.0/16",)]),
-    localhost_node_ports=st.booleans(),
+    localhost_node_ports=st.sampled_from([None, False, True]),
     detect_local=st.sampled_from(["ClusterCIDR", "NodeCIDR", "InterfaceNamePrefix"]),
 )
 DESTINATIONS = st.sampled_from(

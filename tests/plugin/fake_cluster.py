@@ -10,9 +10,9 @@ import os
 import random
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from clusters.agent.client import CapturedPacket, ProbeRequest, Recording
@@ -21,10 +21,12 @@ from clusters.apiserver.bootstrap import ClusterConfig, new_cluster
 from clusters.apiserver.kinds import Resource
 from clusters.apiserver.store import Change
 from clusters.kube import NODES, Object
+from clusters.lab.provider import RANGES, TO_PODS
 from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
 from clusters.observation import Address, FlowOutcome, Icmp, Observation, Protocol
-from dataplane_ref.model import ClusterState, Endpoint, Flow, ProxyConfig, SourceRule, Verdict, health, verdict
-from plugins.world import entrance, entry_of
+from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
+from dataplane_ref.model import ClusterState, Endpoint, Flow, SourceRule, Verdict, health, verdict
+from plugins.world import entrance, entry_of, model_config, node_views
 from tests.plugin.fake_flows import FakeCapture, FakeHeld, FakePaced
 from tests.plugin.fake_kube import FakeKube
 from tests.plugin.lies import LIES, Key, Objects, key_of
@@ -44,6 +46,7 @@ class Facts:
     flows: int = 0
     left: list[str] | None = None
     created: int = 0
+    restarts: list[str] = field(default_factory=list)
 
 
 class FakeCluster:
@@ -52,7 +55,11 @@ class FakeCluster:
     name = "fake"
     cluster_cidrs = (str(PODS4), str(PODS6))
     service_cidrs = (SERVICES4, SERVICES6)
-    abilities = frozenset({"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart"})
+    placeholders: Mapping[str, str] = MappingProxyType({**RANGES, **TO_PODS[True]})
+    abilities = frozenset(
+        {"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
+        | {"second-address", "service-route"}
+    )
 
     def __init__(self, nodes: int, pods_per_node: int, *, lies: frozenset[str], seed: int, directory: Path) -> None:
         plan = LabPlan.of(nodes, pods_per_node)
@@ -64,6 +71,11 @@ class FakeCluster:
         self.lies = lies
         self.facts = Facts()
         self.captures: list[FakeCapture] = []
+        self.service_route: str | None = self.nodes[0].name
+        self.stray = False
+        self._config = model_config(self, DEFAULT)
+        self._configured = 0
+        self._damaged: set[str] = set()
         self.rewound = 0
         self._directory = directory
         self._random = random.Random(seed)
@@ -72,6 +84,7 @@ class FakeCluster:
         self._vantages = {one.vantage.name: one.vantage for one in self._backends.values()}
         self._vantages |= {node.client.name: node.client for node in self.nodes}
         self._vantages[self.outside.name] = self.outside
+        self._primary = frozenset(ip for node in self.nodes for ip in node.addresses.values())
         self._resources = {
             plural: self._resource(group, plural)
             for group, plural in (("", "nodes"), ("", "services"), ("discovery.k8s.io", "endpointslices"))
@@ -155,6 +168,15 @@ class FakeCluster:
             return None
         return replace(answer, status=200) if "always-healthy" in self.lies else answer
 
+    def inject(self, vantage: Vantage, packet: bytes) -> None:  # noqa: ARG002
+        """A packet that belongs to a connection, and yet does not: see FakeHeld."""
+        self.stray = "passes-invalid" in self.lies
+
+    def reload_firewall(self, node: str) -> None:
+        """The rules come back in no time, unless nobody looks after them."""
+        if "unwatched" in self.lies:
+            self._damaged.add(node)
+
     def received(self) -> Mapping[tuple[str, Protocol, int], int]:
         return {}
 
@@ -166,6 +188,14 @@ class FakeCluster:
     def freeze(self) -> None:
         """From now on, what is there now is what frozen dataplanes, and frozen sentinels, go by."""
         self._frozen = self._state(Objects(self._list("services"), self._list("endpointslices")))
+
+    def configure(self, configuration: ProxyConfiguration) -> None:
+        """The proxy has been started anew."""
+        self._configured += 1
+        self._damaged.clear()
+        if "config-ignored" not in self.lies and ("config-sticks" not in self.lies or self._configured == 1):
+            self._config = model_config(self, configuration)
+            self._true = self._believed = None
 
     def observe(self, request: ProbeRequest, sport: int, stuck_to: Address | None = None) -> Observation:
         """One flow: what the model allows, chosen at random, or what a lie makes of it."""
@@ -191,6 +221,8 @@ class FakeCluster:
             seen = self._unanswered(request, src, judged, vantage)
         if sentinel:
             return self._flow(request, src, FlowOutcome.TIMEOUT) if "never-ready" in self.lies else seen
+        if request.node in self._damaged:
+            seen = self._flow(request, src, FlowOutcome.TIMEOUT)
         for lie in self.lies:
             seen = LIES[lie].tell(seen)
         for capture in self.captures:
@@ -216,7 +248,9 @@ class FakeCluster:
             return self._flow(request, src, FlowOutcome.TIMEOUT)
         client = src
         if rule and rule.allowed and src.ip not in rule.allowed:
-            client = Address(self._random.choice(sorted(rule.allowed)), self._random.randint(1024, 65535))
+            # Of a node's addresses a kernel takes the one on the route, and that is never the second here.
+            known = sorted(rule.allowed & self._primary) or sorted(rule.allowed)
+            client = Address(self._random.choice(known), self._random.randint(1024, 65535))
         return self._flow(
             request,
             src,
@@ -232,7 +266,10 @@ class FakeCluster:
     def _unanswered(self, request: ProbeRequest, src: Address, judged: Verdict, vantage: Vantage) -> Observation:
         """Refused by the node that decides, unknown to the router, a closed port of a node, or silence."""
         outcomes, expected = judged.outcomes, judged.must_refuse_with
-        owner = next((node for node in self.nodes if request.dst.ip in node.addresses.values()), None)
+        if vantage.kind == "node" and request.dst.ip in ("127.0.0.1", "::1"):
+            owner: Node | None = next(node for node in self.nodes if node.name == vantage.node)
+        else:
+            owner = next((node for node in self.nodes if request.dst.ip in _own(node)), None)
         if expected and "refused" in outcomes:
             at = owner or next((node for node in self.nodes if node.name == vantage.node), self.nodes[0])
             icmp = Icmp(expected.type, expected.code, at.addresses[request.family])
@@ -294,14 +331,14 @@ class FakeCluster:
         )
 
     def _state(self, objects: Objects) -> ClusterState:
-        config = ProxyConfig(cluster_cidrs=self.cluster_cidrs)
-        return ClusterState.from_objects(self._list("nodes"), objects.services, objects.slices, config)
+        nodes = node_views(self, self._list("nodes"))
+        return ClusterState.from_objects(nodes, objects.services, objects.slices, self._config)
 
     def _verdict(self, state: ClusterState, vantage: Vantage, request: ProbeRequest) -> Verdict:
         key = (id(state), vantage.name, request.protocol, request.dst)
         found = self._verdicts.get(key)
         if found is None:
-            via = None if vantage.node else entrance(self.nodes, request.dst.ip)
+            via = None if vantage.node else entrance(self.nodes, request.dst.ip) or self.service_route
             flow = Flow(entry_of(vantage), request.protocol, request.dst.ip, request.dst.port, via)
             found = self._verdicts[key] = verdict(state, flow)
         return found
@@ -359,7 +396,12 @@ def _node(plan: NodePlan) -> Node:
         scout=pods[-1],
         host_backend=host,
         vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
+        second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
     )
+
+
+def _own(node: Node) -> frozenset[str]:
+    return frozenset({*node.addresses.values(), *node.second_addresses.values()})
 
 
 def _pool(node: Node) -> tuple[Backend, ...]:

@@ -2,6 +2,7 @@
 """Held flows, paced flows and captures of the fake: the agent's handles without an agent behind them."""
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clusters.agent.client import Capture, CapturedPacket, HeldConnection, PacedFlow, PacedRecord, ProbeRequest
@@ -34,6 +35,14 @@ class FakeHeld(HeldConnection):
         self.exchanges += 1
         if self._flow.protocol != "TCP" or self.first.outcome is not FlowOutcome.REPLY:
             self._last = self._cluster.observe(self._flow, self._sport, self._last.served_at)
+        elif self._cluster.stray:
+            self._cluster.stray = False
+            self._last = replace(
+                self._last, outcome=FlowOutcome.RESET, errno="ECONNRESET", backend=None, served_at=None
+            )
+        else:
+            for capture in self._cluster.captures:
+                capture.notice(self._last)
         return self._last
 
     def wait_end(self, timeout: float) -> Observation | None:  # noqa: ARG002
@@ -72,13 +81,13 @@ class FakePaced(PacedFlow):
 
 
 class FakeCapture(Capture):
-    """Records, for one vantage, the ICMP errors of the flows it opens."""
+    """Records, for one vantage, the ICMP errors of the flows it opens, and what it answers on TCP."""
 
     def __init__(self, running: list["FakeCapture"], vantage: Vantage, interface: str) -> None:
         self._running = running
         self._vantage = vantage
         self._interface = interface
-        self._refused: list[Observation] = []
+        self._packets: list[tuple[str, bytes]] = []
         self.packets: tuple[CapturedPacket, ...] = ()
         self.dropped = 0
         running.append(self)
@@ -86,15 +95,32 @@ class FakeCapture(Capture):
     def notice(self, seen: Observation) -> None:
         """A flow has ended somewhere."""
         if seen.vantage == self._vantage.name and seen.icmp is not None:
-            self._refused.append(seen)
+            self._packets.append(("host", _icmp_error(seen)))
+        served, own = seen.served_at, self._vantage.addresses.values()
+        if seen.protocol == "TCP" and served is not None and served.ip in own:
+            self._packets.append(("outgoing", _answer(seen)))
 
     def close(self) -> None:
         if self in self._running:
             self._running.remove(self)
             self.packets = tuple(
-                CapturedPacket(time.monotonic(), self._interface, "host", data, len(data))
-                for data in map(_icmp_error, self._refused)
+                CapturedPacket(time.monotonic(), self._interface, direction, data, len(data))
+                for direction, data in self._packets
             )
+
+
+def _answer(seen: Observation) -> bytes:
+    """The segment in which a backend answers."""
+    from scapy.layers.inet import IP, TCP
+    from scapy.layers.inet6 import IPv6
+    from scapy.layers.l2 import Ether
+
+    assert seen.served_at is not None
+    assert seen.client_seen is not None
+    network = IPv6 if seen.family == "IPv6" else IP
+    segment = TCP(sport=seen.served_at.port, dport=seen.client_seen.port, seq=1000, ack=2000, flags="PA")
+    ends = network(src=seen.served_at.ip, dst=seen.client_seen.ip)
+    return bytes(Ether(src=NODE_MAC, dst=CLIENT_MAC) / ends / segment / b"!answer")
 
 
 def _icmp_error(seen: Observation) -> bytes:

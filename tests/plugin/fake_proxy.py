@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from clusters.errors import ProxyError
+from clusters.proxies.configuration import ProxyConfiguration
 from tests.plugin.fake_cluster import IN_A_TRANSITION, FakeCluster
 
 # The first look is the first settle's, and then there is one after each test.
@@ -29,6 +30,16 @@ class FakeProxy:
 
     def start(self) -> None:
         self._cluster.freeze()
+
+    def refuses(self, configuration: ProxyConfiguration, /) -> str | None:  # noqa: ARG002
+        """It takes any, as a command with `{proxy_config}` does, or none, as one without."""
+        return "the proxy's configuration cannot be set from here" if "inflexible" in self._cluster.lies else None
+
+    def configure(self, configuration: ProxyConfiguration, /) -> None:
+        self._cluster.facts.restarts.append(str(configuration))
+        if "rejects-config" in self._cluster.lies:
+            raise ProxyError("fake-proxy on node-b ended with status 1; its log ends:\n    no such key")
+        self._cluster.configure(configuration)
 
     def check(self) -> None:
         self._checks += 1

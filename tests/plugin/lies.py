@@ -232,6 +232,10 @@ def _ignores_terminating(objects: Objects) -> Objects:
     return replace(objects, slices=slices)
 
 
+def _no_localhost(seen: Observation) -> Observation:
+    return _silent(seen) if seen.dst.ip == "127.0.0.1" else seen
+
+
 LIES = {
     "silent": Lie("never answers anything", tell=_silent),
     "drops": Lie("drops where it should refuse", tell=_drops),
@@ -270,6 +274,14 @@ LIES = {
     "keeps-deleted": Lie("goes on serving deleted Services", believe=_keeps_deleted),
     # What these do stands in fake_cluster.py: health checks are not flows, and the rest is about time.
     "always-healthy": Lie("tells load balancers that every node has endpoints"),
+    "no-localhost": Lie("has no node ports on loopback, whatever its configuration", tell=_no_localhost),
+    # What these do is about time or the proxy's configuration, and stands in fake_cluster.py and fake_proxy.py.
+    "config-ignored": Lie("is restarted, and goes by its default configuration as before"),
+    "config-sticks": Lie("goes by the first configuration it was restarted with, whatever comes later"),
+    "passes-invalid": Lie("lets a segment outside a connection's window reach the client untranslated"),
+    "unwatched": Lie("never notices that its rules are gone"),
+    "inflexible": Lie("cannot be configured, and says so"),
+    "rejects-config": Lie("dies of any configuration but its default"),
     "stale-flows": Lie("a UDP flow never leaves the endpoint it once had"),
     "frozen": Lie("follows no change made after its start, the sentinel's included"),
     "never-settles": Lie("follows every change but the sentinel's"),

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FAKE = ("-p", "tests.plugin.fake")
 # `sh` stands for any program: it is looked for, and never run.
 PROXY = ("--proxy-command=sh", "--k8s-release=1.37")
+# With it, no requirement of conformance/ is unsupported.
+EVERY_FEATURE = f"--features={ROOT}/tests/plugin/features.yaml"
 # Neither belongs to plumbline: the cache would be shared with the outer run, and hypothesis takes 0.4 s to load.
 PLAIN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 # A part of conformance/ with a batch and transitions in it, for runs whose end is not about requirements.

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests.plugin.lies import LIES
-from tests.plugin.runs import LABELS, SMALL, Finished, runs
+from tests.plugin.runs import EVERY_FEATURE, LABELS, SMALL, Finished, runs
 
 REACH = "clusterip.reach.every-ready-endpoint"
 REFUSED = "no-endpoints.clusterip.refused"
+CONFIGURED = "conformance/proxy_config"
 TEST_REACH, TEST_CHANGES = "conformance/clusterip/test_reach.py", "conformance/clusterip/test_changes.py"
 
 BALANCERS = ("conformance/loadbalancer/test_reach.py", "conformance/loadbalancer/test_ingress.py")
@@ -216,6 +217,41 @@ CAUGHT = {
         "endpoint",
         ("conformance/clusterip",),
     ),
+    "no-localhost": Caught(
+        ("proxy-config.localhost-node-ports.on",),
+        ("proxy-config.localhost-node-ports.off",),
+        "timeout",
+        (CONFIGURED,),
+    ),
+    "config-ignored": Caught(
+        (
+            "proxy-config.node-port-addresses.listed-range-only",
+            "proxy-config.node-port-addresses.primary",
+            "proxy-config.masquerade-all.pod-shown-as-its-node",
+        ),
+        (
+            "proxy-config.node-port-addresses.several-ranges",
+            "proxy-config.detect-local.node-cidr.pod-keeps-its-address",
+            "proxy-config.sync-period.rules-come-back",
+        ),
+        "outcome reply, but should be",
+        (CONFIGURED,),
+    ),
+    "config-sticks": Caught(
+        ("proxy-config.node-port-addresses.primary", "proxy-config.localhost-node-ports.on"),
+        ("proxy-config.node-port-addresses.listed-range-only", "proxy-config.node-port-addresses.loopback-left-out"),
+        "refused",
+        (f"{CONFIGURED}/test_node_port_addresses.py", f"{CONFIGURED}/test_localhost_node_ports.py"),
+    ),
+    "passes-invalid": Caught(
+        (
+            "proxy-config.tcp-be-liberal.connection-survives",
+            "proxy-config.tcp-be-liberal.not-needed-where-invalid-is-dropped",
+        ),
+        ("proxy-config.masquerade-all.pod-shown-as-its-node",),
+        "outcome reset, but should be",
+        (CONFIGURED,),
+    ),
 }
 
 
@@ -227,7 +263,13 @@ BOTH_FAMILIES = ("silent", "one-family")
 def each_lie(*names: str) -> pytest.MarkDecorator:
     """Parametrise over lies, each with the run in which it is told."""
     arguments = {
-        name: (f"--lie={name}", *CAUGHT[name].where, *SOME, *(() if name in BOTH_FAMILIES else ("--family=ipv4",)))
+        name: (
+            f"--lie={name}",
+            EVERY_FEATURE,
+            *CAUGHT[name].where,
+            *SOME,
+            *(() if name in BOTH_FAMILIES else ("--family=ipv4",)),
+        )
         for name in names
     }
     return pytest.mark.parametrize("lie", [pytest.param(name, marks=runs(*arguments[name])) for name in names])
@@ -330,6 +372,7 @@ def test_a_dataplane_that_follows_nothing_fails_and_proves_nothing(finished: Fin
 def test_every_lie_is_told() -> None:
     """A lie that no test tells shows nothing."""
     elsewhere = {"frozen", "never-settles", "never-ready", "dies", "dies-between", "crashes", "stalls"}
+    elsewhere |= {"inflexible", "rejects-config", "unwatched"}  # test_proxy_config.py
     assert set(LIES) == set(CAUGHT) | elsewhere
 
 

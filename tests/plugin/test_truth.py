@@ -2,7 +2,7 @@
 """A dataplane that keeps every promise: everything passes, and everything that was made is gone afterwards."""
 
 from clusters.observation import Observation
-from tests.plugin.runs import Finished, runs
+from tests.plugin.runs import EVERY_FEATURE, Finished, runs
 
 CONTRACT = {
     "id",
@@ -16,6 +16,7 @@ CONTRACT = {
     "observed",
     "observations",
     "where",
+    "proxy_config",
     "settle_s",
     "settled",
     "oracle_asked",
@@ -24,7 +25,7 @@ CONTRACT = {
     "seconds",
 }
 
-pytestmark = runs("-v")
+pytestmark = runs("-v", EVERY_FEATURE)
 
 
 def test_every_requirement_passes(finished: Finished) -> None:

@@ -2,13 +2,13 @@
 """Runs with xdist: two processes, each with a fake of its own, and one report."""
 
 from tests.plugin.miniature import EVERY_OUTCOME, FEATURES, KNOWN
-from tests.plugin.runs import SMALL, Finished, runs
+from tests.plugin.runs import EVERY_FEATURE, SMALL, Finished, runs
 
 FILES = {"test_all.py": EVERY_OUTCOME, "known.txt": KNOWN, "features.yaml": FEATURES}
 WORKERS = ("gw0", "gw1")
 
 
-@runs("-n", "2")
+@runs("-n", "2", EVERY_FEATURE)
 def test_no_record_is_lost(finished: Finished) -> None:
     assert finished.status == 0
     tests = [one["test"] for one in finished.records]
@@ -16,13 +16,13 @@ def test_no_record_is_lost(finished: Finished) -> None:
     assert finished.lines[-1].strip("= ").startswith(f"{len(tests)} passed in ")
 
 
-@runs("-n", "2")
+@runs("-n", "2", EVERY_FEATURE)
 def test_the_level_is_certified_by_both_together(finished: Finished) -> None:
     total = len({one["id"] for one in finished.records if one["level"] == "core"})
     assert f"core level: complete, all {total} requirements passed" in finished.lines
 
 
-@runs("-n", "2")
+@runs("-n", "2", EVERY_FEATURE)
 def test_each_worker_has_a_cluster_of_its_own(finished: Finished) -> None:
     for worker in WORKERS:
         facts = finished.facts(worker)
