@@ -12,7 +12,7 @@ from clusters import observation
 from clusters.agent.client import Capture, HeldConnection, PacedFlow, ProbeRequest, Recording
 from clusters.errors import ProxyError
 from clusters.kube import KubeClient
-from clusters.observation import Family, Observation
+from clusters.observation import Address, Family, Observation
 from clusters.proxies.configuration import ProxyConfiguration
 
 VantageKind = Literal["pod", "node", "outside"]
@@ -48,8 +48,10 @@ class Node:
     """A node: its addresses on the LAN, its pod CIDRs, its host network as a vantage, and its share of the pool.
 
     `backends` are the pods tests use as endpoints, `client` is a pod that is never an endpoint, and `scout` is
-    the pod that waiting uses and no test may. `inner_addresses` are its own on interfaces towards pods, such as a
-    bridge's, and `second_addresses` others on the LAN; of neither does the API say anything.
+    the pod that waiting uses and no test may. `vip_cidrs` are ranges for virtual IPs (of load balancers, and
+    external IPs) that belong to nobody, and that traffic from outside reaches through this node. `inner_addresses`
+    are its own on interfaces towards pods, such as a bridge's, and `second_addresses` others on the LAN; of neither
+    does the API say anything.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Node:
     client: Vantage
     scout: Backend
     host_backend: Backend
+    vip_cidrs: tuple[str, ...] = ()
     inner_addresses: tuple[str, ...] = ()
     second_addresses: Mapping[Family, str] = field(default_factory=dict)
 
@@ -68,6 +71,15 @@ class Node:
         unknown = (*self.inner_addresses, *self.second_addresses.values())
         ours = {address for address in unknown if (":" in address) == (family == "IPv6")}
         return frozenset({self.addresses[family], *ours})
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """What an HTTP server answered; headers by their names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
 
 
 class Proxy(Protocol):
@@ -168,6 +180,9 @@ class Cluster(Protocol):
 
     def recorded(self) -> Mapping[str, Recording]:
         """The packets recorded since the last rewind, by vantage name."""
+
+    def fetch(self, vantage: Vantage, address: Address, path: str) -> HttpAnswer | None:
+        """GET `path` from a vantage over plain http; None where nobody listens, or nobody answers within 2 s."""
 
     def received(self) -> Mapping[tuple[str, observation.Protocol, int], int]:
         """Connections and datagrams received so far, by (backend, protocol, port)."""

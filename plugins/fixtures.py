@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clusters.api import Node
-from plugins.arrange import Arranger
+from plugins.arrange import Arranger, key_of
 from plugins.flows import Prober
 from plugins.judging import new_record
 from plugins.look import session_run
@@ -40,11 +40,18 @@ def _configured(plumbline_run: Run, request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def world(plumbline_run: Run, _configured: None, request: pytest.FixtureRequest) -> Iterator[World]:
+def world(
+    plumbline_run: Run,
+    _configured: None,
+    _arranger: Arranger,
+    request: pytest.FixtureRequest,
+) -> Iterator[World]:
     """The world, with a record and a scope of this test's own: what it creates is deleted after it."""
     world = plumbline_run.world
     request.node.stash[RECORD] = world.record = new_record(request.node)
     world.record.proxy_config = plumbline_run.configured.as_dict()
+    if key_of(request.node) is None:
+        _arranger.clear()  # a transition's own settles must not carry a batch that nobody needs any more
     owned: list[Service] = []
     with world.scope(owned):
         yield world

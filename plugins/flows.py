@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flows as tests make and judge them: probe, ask the model, compare, and remember both for the report."""
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from clusters.api import Backend, Cluster, Vantage
 from clusters.observation import Address, Family, FlowOutcome, Observation, Protocol
 from dataplane_ref.model import Verdict, judge
 from plugins.record import Record
-from plugins.services import Frontend, Service, Target
+from plugins.services import Frontend, Service, Target, enough_to_see
 
 # Flows of several vantages in flight at once: enough that all silent ones time out together.
 MANY = 512
@@ -73,12 +74,24 @@ class Flows:
             raise ViolationError(f"{unanswered} of {len(self.observations)} flows were not answered")
         return self
 
+    def must_reach_all_that_is_allowed(self) -> "Flows":
+        """Every endpoint that the model allows must have answered; where it allows none, none has."""
+        __tracebackhide__ = True
+        self.must_stay_within_the_verdict()
+        reached = {str(seen.served_at) for seen in self.observations if seen.served_at}
+        missing = {str(endpoint) for endpoint in self.verdict.answers} - reached
+        if missing:
+            raise ViolationError(f"never reached in {len(self.observations)} flows: {', '.join(sorted(missing))}")
+        return self
+
 
 def problems_of(seen: Observation, verdict: Verdict) -> list[str]:
     """In what an observation leaves its verdict, one sentence each; empty when it is allowed."""
+    # What a node drops of its own processes' traffic it may tell them (EPERM): no packet left, so it is a drop.
+    dropped = seen.errno == "EPERM" and seen.icmp is None
     return judge(
         verdict,
-        outcome=str(seen.outcome),
+        outcome=str(FlowOutcome.TIMEOUT if dropped else seen.outcome),
         served_at=seen.served_at,
         client_seen=seen.client_seen,
         reply_src=seen.reply_src,
@@ -190,27 +203,49 @@ class Everywhere:
 
     probers: tuple[Prober, ...]
 
-    def open_each(self, targets: Sequence[Target], *, count: int = 1) -> list[Flows]:
-        """`count` flows from every vantage to every target."""
+    def open_each(self, targets: Sequence[Target], *, count: int | None = None) -> list[Flows]:
+        """`count` flows from every vantage to every target; as many as it takes to see every allowed endpoint."""
         if not targets:
             raise ValueError("no target was named, so nothing is proved")
         first = self.probers[0]
-        lines = [(prober, *target) for prober in self.probers for target in targets]
-        requests = [
-            prober.request(frontend, protocol, None) for prober, frontend, protocol in lines for _ in range(count)
+        lines = [
+            (prober, *target, prober.ask(prober.vantage, *target)) for prober in self.probers for target in targets
         ]
-        seen = first.cluster.probe(requests, timeout=first.timeout, concurrency=MANY)
-        by_line = [seen[start : start + count] for start in range(0, len(seen), count)]
+        counts = [enough_to_see(len(verdict.answers)) if count is None else count for *_, verdict in lines]
+        requests = [
+            prober.request(frontend, protocol, None)
+            for (prober, frontend, protocol, _), times in zip(lines, counts, strict=True)
+            for _ in range(times)
+        ]
+        seen = iter(first.cluster.probe(requests, timeout=first.timeout, concurrency=MANY))
         return [
-            prober.judged(frontend, protocol, flows)
-            for (prober, frontend, protocol), flows in zip(lines, by_line, strict=True)
+            Flows(tuple(itertools.islice(seen, times)), verdict, prober.record)
+            for (prober, *_, verdict), times in zip(lines, counts, strict=True)
         ]
 
-    def each_must_reach_exactly(self, targets: Sequence[Target], service: Service) -> None:
-        """From every vantage, through every target, all ready backends of the Service and no other must answer."""
+    def each_must_reach_exactly(self, targets: Sequence[Target], whom: Service | Collection[Backend]) -> None:
+        """From every vantage, through every target, these backends (of a Service: all that are ready) must answer."""
         __tracebackhide__ = True
-        for flows in self.open_each(targets, count=service.enough_to_see_every_endpoint()):
-            flows.must_reach_exactly(service.ready_backends)
+        names = whom.ready_backends if isinstance(whom, Service) else frozenset(backend.name for backend in whom)
+        for flows in self.open_each(targets, count=enough_to_see(len(names))):
+            flows.must_reach_exactly(names)
+
+    def each_must_reach_all_that_is_allowed(self, targets: Sequence[Target]) -> None:
+        """From every vantage, through every target, what answers must be all that the model allows there."""
+        __tracebackhide__ = True
+        for flows in self.open_each(targets):
+            flows.must_reach_all_that_is_allowed()
+
+    def each_must_stick_to_one(self, targets: Sequence[Target], *, count: int) -> None:
+        """From every vantage, through every target, one and the same backend must answer all of `count` flows.
+
+        The first flow ends before the others start: nobody promises that simultaneous ones know of each other.
+        """
+        __tracebackhide__ = True
+        firsts = self.open_each(targets, count=1)
+        for first, others in zip(firsts, self.open_each(targets, count=count - 1), strict=True):
+            first.must_reach_exactly(first.backends or frozenset({"one backend"}))
+            others.must_reach_exactly(first.backends)
 
     def each_must_stay_within_the_verdict(self, targets: Sequence[Target], *, count: int) -> None:
         """From every vantage, through every target, `count` flows may do only what the model allows."""

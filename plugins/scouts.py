@@ -9,21 +9,21 @@ from clusters.api import Node, Vantage
 from clusters.kube import Object
 from clusters.observation import Address, Family, Protocol
 from plugins.flows import problems_of
-from plugins.services import Frontend
+from plugins.services import HEADLESS, Frontend, family_of
 
 if TYPE_CHECKING:
     from plugins.world import World
 
 
 def disallowed(world: "World", timeout: float) -> dict[str, str]:
-    """One look from every node at every frontend that exists or has just been deleted.
+    """One look from every node at every frontend that exists or has just gone.
 
     Returns what the model forbids: Service name → one sentence.
     """
     places = [
         (node.scout.vantage, frontend, protocol)
         for node in world.nodes
-        for service in (*world.mirror.services.values(), *world.mirror.deleted)
+        for service in (*world.mirror.services.values(), *world.mirror.former)
         for frontend, protocol in _frontends(service, node, world.families)
     ]
     requests = [_request(*place) for place in places]
@@ -37,17 +37,19 @@ def disallowed(world: "World", timeout: float) -> dict[str, str]:
 
 def _frontends(service: Object, node: Node, families: tuple[Family, ...]) -> Iterator[tuple[Frontend, Protocol]]:
     spec, name = service["spec"], service["metadata"]["name"]
+    ingress = service["status"]["loadBalancer"].get("ingress") or ()
+    virtual = [
+        *(("ClusterIP", ip) for ip in spec.get("clusterIPs") or () if ip != HEADLESS),
+        *(("ExternalIP", ip) for ip in spec.get("externalIPs") or ()),
+        *(("LoadBalancer", item["ip"]) for item in ingress),
+    ]
     for port in spec["ports"]:
-        for ip in spec.get("clusterIPs") or ():
-            family: Family = "IPv6" if ":" in ip else "IPv4"
-            if family in families:
-                yield Frontend(name, "ClusterIP", ip, port["port"], family, 0), port["protocol"]
+        dialled = [(kind, ip, port["port"]) for kind, ip in virtual]
         if "nodePort" in port:
-            for family in families:
-                yield (
-                    Frontend(name, "NodePort", node.addresses[family], port["nodePort"], family, 0),
-                    port["protocol"],
-                )
+            dialled += [("NodePort", ip, port["nodePort"]) for ip in node.addresses.values()]
+        for kind, ip, number in dialled:
+            if family_of(ip) in families:
+                yield Frontend(name, kind, ip, number, family_of(ip), 0), port["protocol"]
 
 
 def _request(vantage: Vantage, frontend: Frontend, protocol: Protocol) -> ProbeRequest:

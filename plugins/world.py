@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
 from clusters.api import Backend, Cluster, Node, Vantage
@@ -22,17 +23,20 @@ from dataplane_ref.model import (
     FromNode,
     FromOutside,
     FromPod,
+    Health,
     NodeView,
     ProxyConfig,
     Verdict,
+    health,
     verdict,
 )
 from plugins.flows import Everywhere, Prober
 from plugins.record import Record
 from plugins.requirements import PLACES
 from plugins.scouts import disallowed
-from plugins.services import Endpoint, Frontend, Mirror, Port, Service, as_endpoints, service_spec
+from plugins.services import Frontend, Mirror, Port, Service, Target, family_of, service_spec
 from plugins.settle import Settled, Settler
+from plugins.slices import Endpoint, Slice
 
 PROTOCOLS: tuple[Protocol, ...] = ("TCP", "UDP")
 
@@ -61,6 +65,7 @@ class World:
         self._settler = settler
         self._after_settling = after_settling
         self._names = itertools.count(1)
+        self._virtual_ips: dict[str, Iterator[int]] = {}
         self._scope: list[Service] = []
         self._nodes = node_views(cluster, cluster.kube.list(NODES))
         self._config = model_config(cluster, DEFAULT)
@@ -108,6 +113,22 @@ class World:
             raise UnfitError(f"needs {number + 1} nodes, and the cluster has {len(self.nodes)}")
         return self.nodes[number]
 
+    def virtual_ips(self, through: str = "first") -> list[str]:
+        """An address for a load balancer in each family, which traffic from outside reaches through this node.
+
+        Addresses come round again only after all of a node's ranges have been used. Raises UnfitError.
+        """
+        node = self.node_at(through)
+        if not node.vip_cidrs:
+            raise UnfitError("the cluster has no addresses for load balancers")
+        number = next(self._virtual_ips.setdefault(node.name, itertools.cycle(range(1, 255))))
+        both = [str(ip_network(cidr)[number]) for cidr in node.vip_cidrs]
+        return [ip for ip in both if family_of(ip) in self.families]
+
+    def enters_at(self, node: Node, target: Target) -> bool:
+        """Whether traffic from outside to a virtual IP arrives at this node."""
+        return entrance(self.nodes, target[0].ip) == node.name
+
     def prober(self, vantage: Vantage) -> Prober:
         """Probe from any vantage, a backend's own for instance."""
         return Prober(vantage, self.cluster, self.verdict, self.record, self.probe_timeout)
@@ -118,14 +139,20 @@ class World:
         self,
         *,
         endpoints: Iterable[Endpoint | Backend] = (),
+        slices: Sequence[Slice] | None = None,
         port: int = 80,
         target_port: int = 8080,
         ports: Sequence[Port] | None = None,
         kind: str = "ClusterIP",
         labels: Mapping[str, str] | None = None,
+        ingress: Iterable[Object | str] = (),
         **spec: Any,
     ) -> Service:
-        """Create a Service, on TCP and UDP and in every family unless said otherwise, and its EndpointSlices."""
+        """Create a Service, on TCP and UDP and in every family unless said otherwise, and its EndpointSlices.
+
+        `endpoints` are those of one slice, unless `slices` are given. `ingress` is what the load balancer's status
+        says: addresses, or whole items with an `ipMode`.
+        """
         if ports is None:
             ports = [Port(port, target_port, protocol) for protocol in PROTOCOLS]
         made = Service(
@@ -136,7 +163,8 @@ class World:
             spec=service_spec(kind, ports, self.families, spec),
             labels=labels or {},
             families=self.families,
-            endpoints=as_endpoints(endpoints),
+            slices=tuple(slices) if slices is not None else (Slice(endpoints),),
+            ingress=tuple({"ip": item} if isinstance(item, str) else item for item in ingress),
         )
         self._scope.append(made)
         made.create()
@@ -148,7 +176,7 @@ class World:
         `converge` waits for what is seen rather than for what was written: after damage that no write undoes.
         """
         settled = self._settler.settle(mode, lambda: disallowed(self, self._settler.deadlines.scout))
-        self.mirror.deleted.clear()
+        self.mirror.former.clear()
         self.record.settle_s = (self.record.settle_s or 0.0) + settled.seconds
         self.note(settled, self._scope)
         self._after_settling()
@@ -191,8 +219,25 @@ class World:
 
     def verdict(self, vantage: Vantage, frontend: Frontend, protocol: Protocol) -> Verdict:
         """What the model allows a flow from a vantage to a frontend."""
-        via = self.cluster.service_route if vantage.kind == "outside" and frontend.kind == "ClusterIP" else None
+        via = None if vantage.node else arrival(self.cluster, frontend.ip)
         return verdict(self.state(), Flow(entry_of(vantage), protocol, frontend.ip, frontend.port, via))
+
+    def health(self, service: Service, node: Node, family: Family) -> Health:
+        """What the model says a Service's health check node port answers on a node."""
+        return health(self.state(), service.live, node.name, family)
+
+
+def arrival(cluster: Cluster, ip: str) -> str | None:
+    """The node at which traffic from outside to a ClusterIP or another virtual IP arrives; None for the rest."""
+    number = ip_address(ip)
+    to_cluster_ip = any(number in ip_network(cidr) for cidr in cluster.service_cidrs)
+    return cluster.service_route if to_cluster_ip else entrance(cluster.nodes, ip)
+
+
+def entrance(nodes: Iterable[Node], ip: str) -> str | None:
+    """The node through which traffic from outside to a virtual IP arrives; None for every other address."""
+    number = ip_address(ip)
+    return next((node.name for node in nodes for cidr in node.vip_cidrs if number in ip_network(cidr)), None)
 
 
 def node_views(cluster: Cluster, objects: Iterable[Object]) -> list[NodeView]:

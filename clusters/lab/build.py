@@ -11,7 +11,7 @@ from clusters.lab import rtnl
 from clusters.lab.namespaces import NETNS, inside_network, netns, new_network
 from clusters.lab.pod_network import build_pods
 from clusters.lab.sysctls import FORWARDING, NO_LINK_LOCAL, SYSCTLS, WHERE_PER_NAMESPACE, set_sysctls
-from clusters.lab.topology import LAN4, LAN6, SERVICES4, SERVICES6, HostPlan, LabPlan
+from clusters.lab.topology import LAN4, LAN6, SERVICES4, SERVICES6, VIPS4, HostPlan, LabPlan
 
 LO, ETH0, BRIDGE, FIRST_PORT = 1, 2, 2, 100
 
@@ -65,25 +65,31 @@ def _lan_end(plan: LabPlan, host: HostPlan) -> list[rtnl.Message]:
         # Where nodes have a tunnel they use it; the router is not part of the overlay.
         if node.host is not host and host is not plan.client and (node.tunnel is None or host is plan.router):
             for cidr, gateway in ((node.pod_cidr4, node.host.ipv4), (node.pod_cidr6, node.host.ipv6)):
-                network = ip_network(cidr)
-                messages.append(rtnl.route(str(network.network_address), network.prefixlen, ETH0, gateway=gateway))
+                messages.append(_route_to(cidr, gateway=gateway))
+    if host is plan.client:
+        # The load balancer in front of the cluster: each node announces virtual IPs of its own.
+        for node in plan.nodes:
+            for cidr, gateway in ((node.vip_cidr4, node.host.ipv4), (node.vip_cidr6, node.host.ipv6)):
+                messages.append(_route_to(cidr, gateway=gateway))
     if host is plan.router:
         # Whatever no proxy translated arrives here, and a rule rejects it on its way to lo. Without a route the
         # kernel answers too, but only once a second and sender, by a limit that namespaces cannot lift
         # (net.ipv4.route.error_cost).
-        network = ip_network(SERVICES4)
-        messages.append(rtnl.route(str(network.network_address), network.prefixlen, LO))
-        messages += [
-            rtnl.route(second, prefix, ETH0, gateway=gateway)
-            for node in plan.nodes
-            for second, prefix, gateway in ((node.second4, 32, node.host.ipv4), (node.second6, 128, node.host.ipv6))
-        ]
+        messages += [_route_to(cidr, LO) for cidr in (SERVICES4, str(VIPS4))]
+        for node in plan.nodes:
+            messages += [
+                _route_to(f"{node.second4}/32", gateway=node.host.ipv4),
+                _route_to(f"{node.second6}/128", gateway=node.host.ipv6),
+            ]
     else:
         messages += [rtnl.route(None, 0, ETH0, gateway=gateway) for gateway in (plan.router.ipv4, plan.router.ipv6)]
     if host is plan.client:
         # As where a router was told of the ClusterIPs: one node is the way to them.
         first = plan.nodes[0].host
-        for cidr, gateway in ((SERVICES4, first.ipv4), (SERVICES6, first.ipv6)):
-            services = ip_network(cidr)
-            messages.append(rtnl.route(str(services.network_address), services.prefixlen, ETH0, gateway=gateway))
+        messages += [_route_to(SERVICES4, gateway=first.ipv4), _route_to(SERVICES6, gateway=first.ipv6)]
     return messages
+
+
+def _route_to(cidr: str, index: int = ETH0, *, gateway: str | None = None) -> rtnl.Message:
+    network = ip_network(cidr)
+    return rtnl.route(str(network.network_address), network.prefixlen, index, gateway=gateway)

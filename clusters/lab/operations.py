@@ -196,8 +196,9 @@ class Operations:
 
     def _connect(self, message: Message, _: list[int]) -> None:
         """A TCP connection from inside a namespace, handed to the caller."""
+        family = socket.AF_INET6 if ":" in message["ip"] else socket.AF_INET
         with namespaces.inside_network(namespaces.netns(message["netns"])):
-            client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            client = socket.socket(family, socket.SOCK_STREAM)
         with client:
             client.settimeout(1.0)
             client.connect((message["ip"], message["port"]))

@@ -22,7 +22,7 @@ from clusters.agent.client import (
     ProbeRequest,
     Recording,
 )
-from clusters.api import Backend, Node, Vantage
+from clusters.api import Backend, HttpAnswer, Node, Vantage
 from clusters.errors import PlumblineError
 from clusters.host import IptablesBackend, iptables_programs
 from clusters.kube import NODES, KubeClient
@@ -41,13 +41,15 @@ from clusters.lab.topology import (
     SECOND6,
     SERVICES4,
     SERVICES6,
+    VIPS4,
+    VIPS6,
     HostPlan,
     LabPlan,
     NodePlan,
     PodNetwork,
     PodPlan,
 )
-from clusters.observation import Family, Observation, Protocol
+from clusters.observation import Address, Family, Observation, Protocol
 from clusters.proxies.base import Place
 
 API_PORT = 6443
@@ -59,8 +61,8 @@ ROUTER_RULES = """
 table inet plumbline {{
   chain forward {{
     type filter hook forward priority 0;
-    ip daddr {services4} reject with icmp type net-unreachable
-    ip6 daddr {services6} reject with icmpv6 type no-route
+    ip daddr {{ {services4}, {vips4} }} reject with icmp type net-unreachable
+    ip6 daddr {{ {services6}, {vips6} }} reject with icmpv6 type no-route
   }}
 }}
 """
@@ -96,7 +98,7 @@ class Lab:
     service_cidrs = (SERVICES4, SERVICES6)
     # A lab is there to be disturbed.
     abilities = frozenset(
-        {"external-client", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
+        {"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
         | {"second-address", "service-route"}
     )
 
@@ -132,7 +134,7 @@ class Lab:
             self.processes = Logged(self.supervisor, self.log_directory)
             self.supervisor.call("build", plan=self.plan.as_json(), programs=self._programs)
             self.timings["network"] = time.monotonic() - started
-            rules = ROUTER_RULES.format(services4=SERVICES4, services6=SERVICES6)
+            rules = ROUTER_RULES.format(services4=SERVICES4, services6=SERVICES6, vips4=VIPS4, vips6=VIPS6)
             routing = self.supervisor.start(["nft", "-f", "-"], netns=self.plan.router.name, text=rules)
             await_control_plane = self._start_control_plane()
             self._server_agent, self._prober = self._start_agent("backends"), self._start_agent("probes")
@@ -197,6 +199,12 @@ class Lab:
     def recorded(self) -> Mapping[str, Recording]:
         names = {str(netns(vantage.name)): vantage.name for vantage in self._recorded}
         return {names[place]: seen for place, seen in self._prober.recorded(list(names)).items()}
+
+    def fetch(self, vantage: Vantage, address: Address, path: str) -> HttpAnswer | None:
+        try:
+            return self._http_get(vantage.name, address.ip, address.port, path)
+        except PlumblineError:
+            return None
 
     def received(self) -> Mapping[tuple[str, Protocol, int], int]:
         return self._server_agent.counts()
@@ -301,15 +309,21 @@ class Lab:
         return int(children[0]), self.supervisor.call("mounts")
 
     def http_get(self, node: str, port: int, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
-        connection.sock = self.supervisor.connect(node, "127.0.0.1", port)
+        answer = self._http_get(node, "127.0.0.1", port, path)
+        return answer.status, answer.body
+
+    def _http_get(self, namespace: str, ip: str, port: int, path: str) -> HttpAnswer:
+        """Raises PlumblineError when nobody answers."""
+        connection = http.client.HTTPConnection(ip, port, timeout=2.0)
+        connection.sock = self.supervisor.connect(namespace, ip, port)
         try:
             connection.sock.settimeout(2.0)
             connection.request("GET", path)
             response = connection.getresponse()
-            return response.status, response.read().decode()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return HttpAnswer(response.status, headers, response.read().decode())
         except (OSError, http.client.HTTPException) as error:
-            raise PlumblineError(f"port {port} on {node} does not answer {path}: {error}") from None
+            raise PlumblineError(f"port {port} on {namespace} does not answer {path}: {error}") from None
         finally:
             connection.close()
 
@@ -403,4 +417,5 @@ def _node(plan: NodePlan) -> Node:
         host_backend=host,
         second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
         inner_addresses=plan.inner_addresses,
+        vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
     )

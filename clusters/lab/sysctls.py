@@ -9,13 +9,18 @@ from pathlib import Path
 # holds only what a test sent.
 NO_LINK_LOCAL = "1"
 
-# Everywhere: answer every refused probe (no ICMP rate limits), trust no reverse path, no router solicitation.
+# Everywhere: answer every refused probe (no ICMP rate limits), trust no reverse path, no router solicitation, no
+# redirects (a node that hands on to the router what it did not translate would teach them to the client).
 SYSCTLS = {
     "net/ipv4/icmp_ratelimit": "0",
     "net/ipv4/icmp_ratemask": "0",
     "net/ipv6/icmp/ratelimit": "0",
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
+    "net/ipv4/conf/all/accept_redirects": "0",
+    "net/ipv4/conf/default/accept_redirects": "0",
     "net/ipv6/conf/all/disable_ipv6": "0",
     "net/ipv6/conf/default/disable_ipv6": "0",
     "net/ipv6/conf/default/accept_ra": "0",

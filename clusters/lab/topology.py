@@ -18,6 +18,9 @@ DENSE4, DENSE6 = IPv4Network("10.128.0.0/10"), IPv6Network("fd00:10:128::/48")
 DENSE_PREFIX4 = 18
 MAX_DENSE = 2 ** (32 - DENSE_PREFIX4) - 2
 SERVICES4, SERVICES6 = "10.96.0.0/16", "fd00:10:96::/112"
+# Virtual IPs of load balancers and external IPs: a /24 and a /64 for every node, which the external client reaches
+# through that node. RFC 2544 and RFC 3849 set these ranges aside, so that they mean nothing anywhere else.
+VIPS4, VIPS6 = IPv4Network("198.18.0.0/16"), IPv6Network("2001:db8:18::/48")
 # The pods' gateway, the same in every pod: the node end of the pod's own veth, known by a permanent neighbour.
 GATEWAY4, GATEWAY6 = "169.254.1.1", "fe80::1"
 # How the node ends of the pods' veth pairs are named (pod-1, pod-2, …), and a node's bridge where it has one.
@@ -63,7 +66,7 @@ class PortPlan:
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """A node: its place on the LAN, its pod CIDRs and its pods.
+    """A node: its place on the LAN, its pod CIDRs, the virtual IPs that lead to it from outside, and its pods.
 
     `bridge` is the pods' gateway where they share one, `tunnel` the end of the VXLAN where there is one.
     """
@@ -71,6 +74,8 @@ class NodePlan:
     host: HostPlan
     pod_cidr4: str
     pod_cidr6: str
+    vip_cidr4: str
+    vip_cidr6: str
     pods: tuple[PodPlan, ...] = field(default=())
     bridge: PortPlan | None = None
     tunnel: PortPlan | None = None
@@ -161,6 +166,8 @@ class LabPlan:
                     host=HostPlan(**node["host"]),
                     pod_cidr4=node["pod_cidr4"],
                     pod_cidr6=node["pod_cidr6"],
+                    vip_cidr4=node["vip_cidr4"],
+                    vip_cidr6=node["vip_cidr6"],
                     pods=tuple(PodPlan(**pod) for pod in node["pods"]),
                     bridge=PortPlan(**node["bridge"]) if node["bridge"] else None,
                     tunnel=PortPlan(**node["tunnel"]) if node["tunnel"] else None,
@@ -194,6 +201,8 @@ def _node(index: int, pods: int, pod_network: PodNetwork) -> NodePlan:
         tunnel=tunnel if pod_network == "vxlan" else None,
         second4=str(SECOND4[10 + index]),
         second6=str(SECOND6[10 + index]),
+        vip_cidr4=str(IPv4Network((int(VIPS4.network_address) + (index << 8), 24))),
+        vip_cidr6=str(IPv6Network((int(VIPS6.network_address) + (index << 64), 64))),
         pods=tuple(
             PodPlan(
                 name=f"{name}.pod-{n}",

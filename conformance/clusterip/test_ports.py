@@ -50,3 +50,30 @@ def test_protocols_are_told_apart(service, vantage, protocol, family):
 
     flows.must_reach_exactly(service.ready_backends)
     assert {seen.served_at.port for seen in flows} == {8081 if protocol == "TCP" else 8082}
+
+
+@requirement(
+    "clusterip.port.added-and-removed",
+    must="A port added to a Service MUST be served beside the others, and one that is removed MUST NOT be any more, "
+    "though the same number under another protocol remains.",
+    level="core",
+    since="1.0",
+    source=SERVICE + "#multi-port-services",
+    upstream=[
+        "Services should be updated after adding or deleting ports",
+        "Services should serve endpoints on same port and different protocols",
+    ],
+)
+def test_ports_come_and_go(world):
+    before, after = [Port(80, 8081, "TCP"), Port(80, 8082, "UDP")], [Port(80, 8081, "TCP"), Port(443, 8080, "UDP")]
+    service = world.service(endpoints=world.backends(2), ports=before)
+    removed = service.every_cluster_ip("UDP")
+    world.settle()
+    world.everywhere("pod", "node").each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
+
+    service.change(ports=after)
+    service.set_slices(*service.slices)
+    world.settle()
+
+    world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(), service)
+    world.everywhere("pod", "node").each_must_stay_within_the_verdict(removed, count=4)

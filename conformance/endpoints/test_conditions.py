@@ -3,7 +3,7 @@
 
 from conformance.sources import SLICES
 from plugins.requirements import ON_EVERY_NODE, everywhere, requirement
-from plugins.services import Endpoint
+from plugins.slices import Endpoint
 
 
 def one_not_ready(world):
@@ -29,3 +29,20 @@ def test_not_ready_endpoint_is_never_used(world, service, vantage, protocol, fam
         flows = vantage.open(frontend, protocol, count=service.enough_to_see_every_endpoint())
 
         flows.must_reach_exactly(service.ready_backends)
+
+
+def without_conditions(world):
+    return world.service(endpoints=[Endpoint(backend, ready=None) for backend in world.backends(2)])
+
+
+@requirement(
+    "endpoints.conditions.absent-means-ready",
+    must="An endpoint whose EndpointSlice gives it no conditions MUST be used like one that is ready.",
+    level="core",
+    since="1.21",
+    source=SLICES + "#conditions",
+    arrange=without_conditions,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_absent_conditions_mean_ready(world, service, family):
+    world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(family=family), service)

@@ -2,7 +2,7 @@
 """From a flow to its verdict: which frontend and node decide, which endpoints may answer, whom each sees."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from dataplane_ref.model.addresses import Endpoint, Family, family_of, version_of, within
@@ -136,7 +136,7 @@ def _decide(state: ClusterState, case: _Case) -> Verdict:
         # Whether the firewall or the missing endpoint is noticed first is nowhere documented.
         return dropped if selection.cluster else either(dropped, _rejected(case))
     if not selection.cluster:
-        return _rejected(case)
+        return _rejected_or_let_go(case)
     if case.frontend.kind is FrontendKind.CLUSTER_IP:
         return _internal(state, case, selection)
     return _external(state, case, selection)
@@ -238,6 +238,18 @@ def _rejected(case: _Case) -> Verdict:
         must_refuse_with=IcmpExpectation(1, 4) if case.family == "IPv6" else IcmpExpectation(3, 3),
         affinity_s=case.port.affinity_s,
     )
+
+
+def _rejected_or_let_go(case: _Case) -> Verdict:
+    """Rejected; but a process's packet to an address from outside may also leave its node for the real balancer.
+
+    Nothing documents that the process's own node has to notice first that the balancer would find no endpoint.
+    """
+    rejected = _rejected(case)
+    if not case.client.process or case.frontend.kind not in (FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER):
+        return rejected
+    let_go = frozenset({REFUSED, UNREACHABLE, TIMEOUT})
+    return replace(rejected, outcomes=let_go, must_refuse_with=None, reason=f"{rejected.reason}, or left to others")
 
 
 def _dropped(case: _Case, reason: str) -> Verdict:

@@ -13,7 +13,9 @@
 | node process → the same, on its own node | the node | the node (policy does not apply) |
 
 "The node" is the node that translates, and any address of it: which one is the kernel's choice by route.
-Ports are never promised where a source is masqueraded. A client on another node than the one that
+Ports are never promised where a source is masqueraded. An endpoint on the translating node's own host network may see
+the client where others see the node: packets that stay on the node never pass the point where sources are rewritten,
+and no documentation says what such an endpoint sees. A client on another node than the one that
 translates is like one from outside.
 
 Sources: https://kubernetes.io/docs/tutorials/services/source-ip/ and
@@ -141,6 +143,8 @@ def source_rule(
     """The rule for one endpoint, given why (or that not) all flows of this kind are masqueraded."""
     address = record.endpoint.address
     node_addresses = frozenset(node.addresses_of(family_of(address)))
+    if masqueraded and address in node.addresses and not client.process:
+        return SourceRule("client", node_addresses | client.own, f"{masqueraded}, or not, at the node's own process")
     if masqueraded:
         return SourceRule("node", node_addresses, masqueraded)
     if client.process:

@@ -17,10 +17,11 @@ from clusters.proxies.base import NodeProcesses
 from clusters.proxies.configuration import DEFAULT
 from plugins.requirements import requirement_of
 from plugins.run import Run
+from plugins.services import HEADLESS
 from plugins.session import RUN
 
 Write = Callable[[Resource, Object], Object]
-PROXY_NAME = "service.kubernetes.io/service-proxy-name"
+HIDING = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 EMPTY_TABLES = "*nat\nCOMMIT\n*filter\nCOMMIT\n"
 SKIP_SERVICES = ("-t", "nat", "-I", "KUBE-SERVICES", "1", "-j", "RETURN")
 
@@ -123,7 +124,12 @@ class Told:
             self.lie(resource, lie, run)
             answer = write(resource, lie)
             truth = {**answer, "metadata": {**answer["metadata"], "labels": body["metadata"].get("labels", {})}}
-            return {**truth, "endpoints": body["endpoints"]} if resource is ENDPOINT_SLICES else truth
+            if resource is ENDPOINT_SLICES:
+                return {**truth, "endpoints": body["endpoints"]}
+            spec = {**answer["spec"], "externalIPs": body["spec"].get("externalIPs", [])}
+            if body["spec"].get("clusterIP") == HEADLESS:
+                spec |= {"clusterIP": HEADLESS, "clusterIPs": [HEADLESS]}
+            return {**truth, "spec": spec}
 
         return wrapped
 
@@ -133,13 +139,18 @@ class Told:
 
 
 class Overlooked(Told):
-    """kube-proxy sees every endpoint as ready and no service-proxy-name label"""
+    """kube-proxy sees every endpoint as ready, no label that hides anything, and headless Services as proxied"""
 
-    def lie(self, resource: Resource, body: Object, run: Run) -> None:  # noqa: ARG002
-        body["metadata"].get("labels", {}).pop(PROXY_NAME, None)
+    def lie(self, resource: Resource, body: Object, run: Run) -> None:
+        for label in HIDING:
+            body["metadata"].get("labels", {}).pop(label, None)
         if resource is ENDPOINT_SLICES:
             for endpoint in body["endpoints"]:
                 endpoint["conditions"] = {"ready": True}
+        elif body["spec"].get("clusterIP") == HEADLESS:
+            del body["spec"]["clusterIP"]
+            backends = [backend for node in run.cluster.nodes for backend in node.backends]
+            body["spec"]["externalIPs"] = [ip for backend in backends for ip in backend.addresses.values()]
 
 
 class Stranger(Told):

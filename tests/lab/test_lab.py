@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,27 @@ def test_an_unprogrammed_cluster_ip_is_unreachable_at_once(lab: Lab) -> None:
     requests = [request(client, protocol, ip, 80) for ip, _ in targets for protocol in PROTOCOLS] * 20
     for observation in lab.probe(requests, timeout=1.0):
         assert observation.outcome is FlowOutcome.UNREACHABLE, observation
+
+
+def test_virtual_ips_enter_through_their_node_and_are_unreachable_at_once(lab: Lab) -> None:
+    assert lab.outside
+    for node in lab.nodes:
+        for cidr in node.vip_cidrs:
+            ip = str(ip_network(cidr)[7])
+            with lab.capture(node.vantage) as capture:
+                seen = lab.probe([request(lab.outside, protocol, ip, 80) for protocol in PROTOCOLS] * 10, timeout=1.0)
+            assert {one.outcome for one in seen} == {FlowOutcome.UNREACHABLE}
+            arrived = [packet for packet in capture.packets if ip_address(ip).packed in packet.data]
+            assert len(arrived) >= len(seen), "every packet passes the node"
+    inside = [request(lab.nodes[0].client, "TCP", str(ip_network(cidr)[7]), 80) for cidr in lab.nodes[1].vip_cidrs]
+    assert {one.outcome for one in lab.probe(inside * 10, timeout=1.0)} == {FlowOutcome.UNREACHABLE}
+
+
+def test_who_does_not_speak_http_has_no_page(lab: Lab) -> None:
+    assert lab.outside
+    for ip in lab.nodes[0].addresses.values():
+        assert lab.fetch(lab.outside, Address(ip, 30999), "/") is None, "nobody listens"
+        assert lab.fetch(lab.nodes[1].vantage, Address(ip, 8080), "/") is None, "a backend listens"
 
 
 def test_neighbours_are_permanent_and_nothing_is_announced(lab: Lab) -> None:

@@ -107,7 +107,7 @@ ROWS = [
     # outside → external frontends
     Row("outside, endpoint elsewhere", OUTSIDE, NODE_A, "b1", "node-a"),
     Row("outside, endpoint on the node", OUTSIDE, NODE_A, "a1", "node-a"),
-    Row("outside, hostNetwork endpoint of the node", OUTSIDE, NODE_A, "node-a", "node-a"),
+    Row("outside, hostNetwork endpoint of another node", OUTSIDE, NODE_A, "node-b", "node-a"),
     Row("outside, no detector", OUTSIDE, NODE_A, "a1", "node-a", config=NO_DETECTOR),
     Row("outside, Local", OUTSIDE, NODE_A, "a1", CLIENT, local=True),
     Row("outside, Local, masqueradeAll", OUTSIDE, NODE_A, "a1", CLIENT, local=True, config=MASQUERADE_ALL),
@@ -183,6 +183,17 @@ def test_whom_the_endpoint_sees(row: Row) -> None:
     assert set(result.answers) == {at(row.backend)}
     expected = node_addresses(row.sees) if row.sees in NODE_IP else frozenset({row.sees})
     assert result.answers[at(row.backend)].allowed == expected, result.explain()
+
+
+def test_a_host_network_endpoint_of_the_translating_node_may_see_the_client_too() -> None:
+    state = cluster(service(), endpoint_slice("node-a", "a1"))
+
+    answers = verdict(state, Flow(OUTSIDE, "TCP", NODE_A, NODE_PORT)).answers
+
+    assert answers[at("node-a")].allowed == node_addresses("node-a") | {CLIENT}
+    assert answers[at("a1")].allowed == node_addresses("node-a")
+    own = verdict(state, Flow(from_node("node-a"), "TCP", NODE_A, NODE_PORT)).answers
+    assert own[at("node-a")].allowed == node_addresses("node-a")
 
 
 def test_a_rule_says_which_kind_of_source_it_allows_and_why() -> None:

@@ -10,13 +10,13 @@ import os
 import random
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from clusters.agent.client import CapturedPacket, ProbeRequest, Recording
-from clusters.api import Backend, Node, Vantage, VantageKind
+from clusters.api import Backend, HttpAnswer, Node, Vantage, VantageKind
 from clusters.apiserver.bootstrap import ClusterConfig, new_cluster
 from clusters.apiserver.kinds import Resource
 from clusters.apiserver.store import Change
@@ -25,8 +25,8 @@ from clusters.lab.provider import RANGES, TO_PODS
 from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
 from clusters.observation import Address, FlowOutcome, Icmp, Observation, Protocol
 from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
-from dataplane_ref.model import ClusterState, Endpoint, Flow, SourceRule, Verdict, verdict
-from plugins.world import entry_of, model_config, node_views
+from dataplane_ref.model import ClusterState, Endpoint, Flow, SourceRule, Verdict, health, verdict
+from plugins.world import arrival, entry_of, model_config, node_views
 from tests.plugin.fake_flows import FakeCapture, FakeHeld, FakePaced
 from tests.plugin.fake_kube import FakeKube
 from tests.plugin.lies import LIES, Key, Objects, key_of
@@ -57,7 +57,7 @@ class FakeCluster:
     service_cidrs = (SERVICES4, SERVICES6)
     placeholders: Mapping[str, str] = MappingProxyType({**RANGES, **TO_PODS[True]})
     abilities = frozenset(
-        {"external-client", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
+        {"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
         | {"second-address", "service-route"}
     )
 
@@ -91,6 +91,7 @@ class FakeCluster:
         }
         self._deleted: dict[tuple[str, Key], Object] = {}
         self._ever: dict[Key, list[Object]] = {}
+        self._former: list[Object] = []
         self._true: tuple[int, ClusterState] | None = None
         self._believed: tuple[int, ClusterState] | None = None
         self._frozen: ClusterState | None = None
@@ -154,6 +155,28 @@ class FakeCluster:
         if "unwatched" in self.lies:
             self._damaged.add(node)
 
+    def fetch(self, vantage: Vantage, address: Address, path: str) -> HttpAnswer | None:  # noqa: ARG002
+        """A health check node port's answer; nothing else here speaks HTTP."""
+        self._disturb()
+        node = next(one for one in self.nodes if address.ip in one.addresses.values())
+        state = self._state_for(sentinel=False)
+        for service in state.services:
+            if service["spec"].get("healthCheckNodePort") == address.port:
+                judged = health(state, service, node.name, "IPv6" if ":" in address.ip else "IPv4")
+                told = json.dumps({"localEndpoints": judged.local_endpoints})
+                return self._told(vantage, address, HttpAnswer(judged.status, {}, told)) if judged.status else None
+        return None
+
+    def _told(self, vantage: Vantage, address: Address, answer: HttpAnswer) -> HttpAnswer | None:
+        """A health check's answer as lies leave it: what makes a reply silent silences this one too."""
+        request = ProbeRequest(vantage.name, vantage.node, vantage.place, "HealthCheck", "TCP", address)
+        seen = self._flow(request, address, FlowOutcome.REPLY)
+        for lie in self.lies:
+            seen = LIES[lie].tell(seen)
+        if seen.outcome is not FlowOutcome.REPLY:
+            return None
+        return replace(answer, status=200) if "always-healthy" in self.lies else answer
+
     def received(self) -> Mapping[tuple[str, Protocol, int], int]:
         return {}
 
@@ -190,7 +213,9 @@ class FakeCluster:
         if stuck and ("stale-flows" in self.lies or stuck in endpoints):
             seen = self._answered(request, src, stuck, judged.answers.get(stuck))
         elif endpoints:
-            chosen = self._random.choice(endpoints)
+            client = (vantage.name, request.dst, request.protocol)
+            pick = self._random if judged.affinity_s is None else random.Random(str(client))
+            chosen = pick.choice(endpoints)
             seen = self._answered(request, src, chosen, judged.answers[chosen])
         else:
             seen = self._unanswered(request, src, judged, vantage)
@@ -302,6 +327,7 @@ class FakeCluster:
             deleted["services"],
             deleted["endpointslices"],
             self._ever,
+            self._former,
         )
 
     def _state(self, objects: Objects) -> ClusterState:
@@ -312,7 +338,7 @@ class FakeCluster:
         key = (id(state), vantage.name, request.protocol, request.dst)
         found = self._verdicts.get(key)
         if found is None:
-            via = self.service_route if vantage.kind == "outside" else None
+            via = None if vantage.node else arrival(self, request.dst.ip)
             flow = Flow(entry_of(vantage), request.protocol, request.dst.ip, request.dst.port, via)
             found = self._verdicts[key] = verdict(state, flow)
         return found
@@ -327,8 +353,11 @@ class FakeCluster:
         key = key_of(obj)
         if key == ("plumbline", "sentinel") and change.old is not None:
             self.facts.generations += 1
+        elif resource.plural == "services" and change.new and change.old:
+            self._former.append(change.old.load())
         if change.new is None:
             self._deleted[resource.plural, key] = obj
+            self._former = [one for one in self._former if key_of(one) != key]
         else:
             self._deleted.pop((resource.plural, key), None)
         self.facts.created += change.old is None and resource.plural == "services"
@@ -367,6 +396,7 @@ def _node(plan: NodePlan) -> Node:
         scout=pods[-1],
         host_backend=host,
         second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
+        vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
     )
 
 

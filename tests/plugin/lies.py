@@ -16,18 +16,21 @@ from dataplane_ref.model import Endpoint
 Object = dict[str, Any]
 Key = tuple[str, str]
 LABEL = "service.kubernetes.io/service-proxy-name"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
+SERVICE_NAME = "kubernetes.io/service-name"
 
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """What a dataplane has been told so far: the objects that exist, the last version of each deleted one, and
-    all endpoints that slices of a name have ever had."""
+    """What a dataplane has been told so far: the objects that exist, the last version of each deleted one, all
+    endpoints that slices of a name have ever had, and what Services that exist were before they were changed."""
 
     services: Sequence[Object]
     slices: Sequence[Object]
     deleted_services: Sequence[Object] = ()
     deleted_slices: Sequence[Object] = ()
     ever: Mapping[Key, Sequence[Object]] = field(default_factory=dict)
+    former_services: Sequence[Object] = ()
 
 
 def key_of(obj: Object) -> Key:
@@ -142,6 +145,97 @@ def _no_localhost(seen: Observation) -> Observation:
     return _silent(seen) if seen.dst.ip == "127.0.0.1" else seen
 
 
+def _keeps_former(objects: Objects) -> Objects:
+    return replace(objects, services=[*objects.services, *objects.former_services])
+
+
+def _with_spec(**fields: Any) -> Callable[[Objects], Objects]:
+    """Every Service has these in its spec."""
+
+    def believe(objects: Objects) -> Objects:
+        return replace(objects, services=[{**one, "spec": {**one["spec"], **fields}} for one in objects.services])
+
+    return believe
+
+
+def _with_ingress(change: Callable[[Object], Sequence[Object]]) -> Callable[[Objects], Objects]:
+    """Every item of a load balancer's status becomes others."""
+
+    def believe(objects: Objects) -> Objects:
+        services = []
+        for one in objects.services:
+            items = (one.get("status") or {}).get("loadBalancer", {}).get("ingress") or ()
+            ingress = [other for item in items for other in change(item)]
+            services.append({**one, "status": {"loadBalancer": {"ingress": ingress}}})
+        return replace(objects, services=services)
+
+    return believe
+
+
+def _proxies_headless(objects: Objects) -> Objects:
+    """A headless Service is served at its first endpoint's addresses, and no slice is hidden."""
+    slices = _without_label(objects.slices, HEADLESS_LABEL)
+    services = []
+    for one in objects.services:
+        if one["spec"].get("clusterIP") == "None":
+            addresses = [
+                endpoint["addresses"][0]
+                for listed in slices
+                if listed["metadata"]["labels"].get(SERVICE_NAME) == one["metadata"]["name"]
+                for endpoint in listed["endpoints"][:1]
+            ]
+            one = {**one, "spec": {**one["spec"], "clusterIP": addresses[0], "clusterIPs": addresses}}  # noqa: PLW2901
+        services.append(one)
+    return replace(objects, services=services, slices=slices)
+
+
+def _ignores_owner(objects: Objects) -> Objects:
+    """A slice belongs to the Service whose name its own name begins with."""
+    slices = [
+        {
+            **one,
+            "metadata": {
+                **one["metadata"],
+                "labels": {
+                    **one["metadata"]["labels"],
+                    SERVICE_NAME: "-".join(one["metadata"]["name"].split("-")[:2]),
+                },
+            },
+        }
+        if one["metadata"]["name"].startswith("svc-")
+        else one
+        for one in objects.slices
+    ]
+    return replace(objects, slices=slices)
+
+
+def _confuses_families(objects: Objects) -> Objects:
+    """A slice counts in both families, whatever its addresses."""
+    slices = [{**one, "addressType": family} for one in objects.slices for family in ("IPv4", "IPv6")]
+    return replace(objects, slices=slices)
+
+
+def _first_slice_only(objects: Objects) -> Objects:
+    """Of each Service's slices only the first of each family counts."""
+    first: dict[tuple[str, str, str], Object] = {}
+    for one in objects.slices:
+        owner = one["metadata"]["labels"].get(SERVICE_NAME, "")
+        first.setdefault((one["metadata"]["namespace"], owner, one["addressType"]), one)
+    return replace(objects, slices=list(first.values()))
+
+
+def _ignores_terminating(objects: Objects) -> Objects:
+    """What terminates serves nobody any more."""
+    slices = [
+        {
+            **one,
+            "endpoints": [item for item in one["endpoints"] if not (item.get("conditions") or {}).get("terminating")],
+        }
+        for one in objects.slices
+    ]
+    return replace(objects, slices=slices)
+
+
 LIES = {
     "silent": Lie("never answers anything", tell=_silent),
     "drops": Lie("drops where it should refuse", tell=_drops),
@@ -157,6 +251,26 @@ LIES = {
     "ignores-readiness": Lie("uses endpoints that are not ready", believe=_ignores_readiness),
     "ignores-proxy-name": Lie("serves Services that another proxy should serve", believe=_ignores_proxy_name),
     "keeps-endpoints": Lie("goes on using removed endpoints", believe=_keeps_endpoints),
+    "keeps-former": Lie("goes on serving frontends that a Service has no longer", believe=_keeps_former),
+    "ignores-load-balancers": Lie("answers for no load balancer's IP", believe=_with_ingress(lambda _: ())),
+    "ignores-ip-mode": Lie(
+        "answers for IPs of load balancers that want to be asked themselves",
+        believe=_with_ingress(lambda item: [{**item, "ipMode": "VIP"}]),
+    ),
+    "ignores-source-ranges": Lie("lets everybody in", believe=_with_spec(loadBalancerSourceRanges=[])),
+    "ignores-external-ips": Lie("answers for no external IP", believe=_with_spec(externalIPs=[])),
+    "ignores-external-policy": Lie(
+        "sends what comes from outside to any node", believe=_with_spec(externalTrafficPolicy="Cluster")
+    ),
+    "ignores-internal-policy": Lie(
+        "sends what comes from inside to any node", believe=_with_spec(internalTrafficPolicy="Cluster")
+    ),
+    "no-affinity": Lie("knows no session affinity", believe=_with_spec(sessionAffinity="None")),
+    "proxies-headless": Lie("serves headless Services, and headless slices", believe=_proxies_headless),
+    "ignores-owner": Lie("takes slices for a Service's that do not name it", believe=_ignores_owner),
+    "confuses-families": Lie("serves one family with the other's endpoints", believe=_confuses_families),
+    "first-slice-only": Lie("reads only the first slice of a Service", believe=_first_slice_only),
+    "ignores-terminating": Lie("lets nobody be served by what terminates", believe=_ignores_terminating),
     "keeps-deleted": Lie("goes on serving deleted Services", believe=_keeps_deleted),
     "no-localhost": Lie("has no node ports on loopback, whatever its configuration", tell=_no_localhost),
     # What these do is about time or the proxy's configuration, and stands in fake_cluster.py and fake_proxy.py.
@@ -166,6 +280,8 @@ LIES = {
     "unwatched": Lie("never notices that its rules are gone"),
     "inflexible": Lie("cannot be configured, and says so"),
     "rejects-config": Lie("dies of any configuration but its default"),
+    # What these do stands in fake_cluster.py: health checks are not flows, and the rest is about time.
+    "always-healthy": Lie("tells load balancers that every node has endpoints"),
     "stale-flows": Lie("a UDP flow never leaves the endpoint it once had"),
     "frozen": Lie("follows no change made after its start, the sentinel's included"),
     "never-settles": Lie("follows every change but the sentinel's"),

@@ -5,7 +5,7 @@ HEAD = """
 import pytest
 from dataclasses import replace
 from plugins.requirements import everywhere, requirement
-from plugins.services import Endpoint
+from plugins.slices import Endpoint
 
 def req(id, *, level="extended", should=None, must="It MUST be so.", since="1.0", **more):
     sentence = {"should": should} if should else {"must": must}

@@ -158,6 +158,7 @@ def good(world):
 @req("mini.transition")
 @everywhere(vantage=["pod"])
 def test_transition(world, vantage):
+    assert not world.mirror.services, "the last batch is gone"
     service = world.service(endpoints=world.backends(1))
     world.settle()
     service.set_endpoints(world.backends(2))

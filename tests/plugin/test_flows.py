@@ -13,8 +13,9 @@ from clusters.observation import Address, FlowOutcome, Icmp, Observation
 from dataplane_ref.model import Verdict
 from plugins.flows import Everywhere, Flows, ViolationError, problems_of, summary
 from plugins.record import Record
-from plugins.services import Endpoint, Service
+from plugins.services import Port, Service
 from plugins.settle import Deadlines, Settler
+from plugins.slices import Slice
 from plugins.world import World
 from tests.plugin.fake_cluster import FakeCluster
 from tests.plugin.fake_proxy import FakeProxy
@@ -170,6 +171,40 @@ def test_no_flows_at_all_prove_nothing(world: World) -> None:
         flows.must_stay_within_the_verdict()
 
 
+def test_what_a_process_is_told_of_a_drop_is_a_drop(world: World) -> None:
+    service = world.service(
+        endpoints=world.node_at("second").backends[:1], internalTrafficPolicy="Local", ports=[Port(80, 8080, "UDP")]
+    )
+    flows = world.vantage("node").open(service.cluster_ip("IPv4"), "UDP", count=2)
+    told = bent(flows, 0, outcome=FlowOutcome.UNREACHABLE, errno="EPERM")
+    told.must_stay_within_the_verdict()
+    for outcome, errno in ((FlowOutcome.UNREACHABLE, "ENETUNREACH"), (FlowOutcome.REFUSED, "ECONNREFUSED")):
+        with pytest.raises(ViolationError, match="but should be timeout"):
+            bent(flows, 0, outcome=outcome, errno=errno).must_stay_within_the_verdict()
+
+
+# must_reach_all_that_is_allowed
+
+
+def test_every_allowed_endpoint_is_reached(world: World) -> None:
+    flows = opened(world, world.service(endpoints=world.backends(3)))
+    assert flows.must_reach_all_that_is_allowed() is flows
+
+
+def test_an_allowed_endpoint_that_is_never_reached_is_named(world: World) -> None:
+    flows = opened(world, world.service(endpoints=world.backends(3)))
+    only = replace(flows, observations=tuple(seen for seen in flows if seen.backend != "node-b.pod-1"))
+    with pytest.raises(ViolationError, match=r"never reached in \d+ flows: 10\.244\.1\.2:8080$"):
+        only.must_reach_all_that_is_allowed()
+
+
+def test_reaching_all_also_means_staying_within_the_verdict(world: World) -> None:
+    flows = opened(world, world.service(endpoints=world.backends(2)))
+    with pytest.raises(ViolationError, match="outcome timeout, but should be reply"):
+        silent(flows, 0).must_reach_all_that_is_allowed()
+    opened(world, world.service(endpoints=[]), count=2).must_reach_all_that_is_allowed()
+
+
 # each_must_…
 
 
@@ -209,9 +244,36 @@ def test_each_target_must_reach_exactly(deaf: tuple[World, Service, Everywhere])
     pods.each_must_reach_exactly(targets[:2], service)
     with pytest.raises(ViolationError, match="outcome timeout"):
         pods.each_must_reach_exactly(targets, service)
-    service.endpoints = (*service.endpoints, Endpoint(world.backends(3)[2]))
+    service.slices = (*service.slices, Slice(world.backends(3)[2:]))
     with pytest.raises(ViolationError, match=r"never reached: node-c\.pod-1"):
         pods.each_must_reach_exactly(targets[:2], service)
+
+
+def test_each_target_must_reach_named_backends(deaf: tuple[World, Service, Everywhere]) -> None:
+    world, service, pods = deaf
+    targets = service.every_cluster_ip()[:2]
+    pods.each_must_reach_exactly(targets, world.backends(2))
+    with pytest.raises(ViolationError, match=r"must not have answered: node-b\.pod-1"):
+        pods.each_must_reach_exactly(targets, world.backends(1))
+
+
+def test_each_target_must_reach_all_that_is_allowed(deaf: tuple[World, Service, Everywhere]) -> None:
+    _, service, pods = deaf
+    targets = service.every_cluster_ip()
+    pods.each_must_reach_all_that_is_allowed(targets[:2])
+    with pytest.raises(ViolationError, match="outcome timeout"):
+        pods.each_must_reach_all_that_is_allowed(targets)
+    assert {len(flows.observations) for flows in pods.open_each(targets)} == {service.enough_to_see_every_endpoint()}
+
+
+def test_each_target_must_stick_to_one(deaf: tuple[World, Service, Everywhere]) -> None:
+    world, service, pods = deaf
+    sticky = world.service(endpoints=world.backends(3), sessionAffinity="ClientIP")
+    pods.each_must_stick_to_one(sticky.every_cluster_ip(), count=30)
+    with pytest.raises(ViolationError, match="must not have answered"):
+        pods.each_must_stick_to_one(service.every_cluster_ip()[:2], count=30)
+    with pytest.raises(ViolationError, match="outcome timeout"):
+        pods.each_must_stick_to_one(service.every_cluster_ip()[-1:], count=30)
 
 
 def test_each_target_must_stay_within_the_verdict(deaf: tuple[World, Service, Everywhere]) -> None:

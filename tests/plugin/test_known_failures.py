@@ -21,7 +21,7 @@ def test_a_known_failure_is_expected(finished: Finished) -> None:
     "--lie=ignores-readiness", "--known-failures={case}/known.txt", "conformance/endpoints", "-k", "first", files=FILE
 )
 def test_a_known_failure_certifies_nothing(finished: Finished) -> None:
-    assert any(line.startswith("core level: not certified: 0 of 1 ") for line in finished.lines)
+    assert any(line.startswith("core level: not certified: 0 of ") for line in finished.lines)
 
 
 @runs("--known-failures={case}/known.txt", "conformance/endpoints", "-k", "first", files=FILE)

@@ -3,14 +3,16 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from clusters.kube import ENDPOINT_SLICES, SERVICES
-from plugins.services import MISS, Endpoint, Port, Service
+from plugins.services import BALANCER_CLASS, HEADLESS, MISS, Port, Service, other_family
 from plugins.settle import Deadlines, Settler
-from plugins.world import UnfitError, World
+from plugins.slices import Endpoint
+from plugins.world import UnfitError, World, entrance
 from tests.plugin.fake_cluster import FakeCluster
 from tests.plugin.fake_proxy import FakeProxy
 
@@ -149,3 +151,85 @@ def test_a_place_that_is_not_there_is_unfit(ask: str, tmp_path: Path) -> None:
         with pytest.raises(UnfitError, match="needs 3 nodes, and the cluster has 2"):
             small.vantage("pod@third") if ask == "vantage" else small.node_at("third")
         assert [one.name for one in small.everywhere("node").probers] == ["node-a", "node-b"]
+
+
+def test_a_load_balancer_has_a_class_and_a_status_of_ours(world: World) -> None:
+    addresses = world.virtual_ips()
+    service = world.service(kind="LoadBalancer", ingress=[{"ip": addresses[0], "ipMode": "Proxy"}, addresses[1]])
+    assert service.live["spec"]["loadBalancerClass"] == BALANCER_CLASS
+    assert service.live["status"]["loadBalancer"]["ingress"] == [
+        {"ip": addresses[0], "ipMode": "Proxy"},
+        {"ip": addresses[1], "ipMode": "VIP"},
+    ]
+    frontends = [str(frontend) for frontend, _ in service.every_load_balancer_ip()]
+    assert frontends == [f"LoadBalancer {addresses[0]}:80"] * 2 + [f"LoadBalancer [{addresses[1]}]:80"] * 2
+    assert len(service.every_load_balancer_ip(family="IPv6")) == 2
+    service.set_ingress()
+    assert not service.every_load_balancer_ip()
+
+
+def test_a_change_is_patched_and_what_was_is_remembered(world: World) -> None:
+    service = world.service(kind="NodePort", externalIPs=world.virtual_ips())
+    was = service.live
+    service.change(externalIPs=None, ports=[Port(81, 8080, "TCP")])
+    assert not service.every_external_ip()
+    assert [(frontend.port, protocol) for frontend, protocol in service.every_cluster_ip(family="IPv4")] == [
+        (81, "TCP")
+    ]
+    assert world.mirror.former == [was]
+
+
+def test_only_families_that_a_service_has_are_dialled(world: World) -> None:
+    service = world.service(kind="NodePort", ipFamilyPolicy="SingleStack", ipFamilies=["IPv6"])
+    assert {frontend.family for frontend, _ in service.every_cluster_ip()} == {"IPv6"}
+    assert {frontend.family for frontend, _ in service.every_node_port(world.nodes[0])} == {"IPv6"}
+    assert not service.every_cluster_ip(family="IPv4")
+    assert (other_family("IPv4"), other_family("IPv6")) == ("IPv6", "IPv4")
+
+
+def test_a_headless_service_has_no_cluster_ip_to_dial(world: World) -> None:
+    service = world.service(endpoints=world.backends(1), clusterIP=HEADLESS)
+    assert not service.every_cluster_ip()
+    ip = world.backends(1)[0].addresses["IPv6"]
+    assert [(frontend.ip, frontend.port) for frontend, _ in service.at_endpoint(service.endpoints[0], "IPv6")] == [
+        (ip, 8080),
+        (ip, 8080),
+    ]
+
+
+def test_virtual_ips_lead_to_their_node_and_are_not_given_twice(world: World) -> None:
+    given = [tuple(world.virtual_ips(through="second")) for _ in range(254)]
+    assert len(set(given)) == 254
+    assert world.virtual_ips(through="second") == list(given[0])
+    for ips in given:
+        assert {entrance(world.nodes, ip) for ip in ips} == {"node-b"}
+    assert entrance(world.nodes, world.nodes[0].addresses["IPv4"]) is None
+
+
+def test_what_arrives_from_outside_is_judged_at_its_entrance(world: World) -> None:
+    service = world.service(
+        kind="LoadBalancer",
+        endpoints=world.node_at("second").backends[:1],
+        ingress=[*world.virtual_ips(through="first"), *world.virtual_ips(through="second")],
+        externalTrafficPolicy="Local",
+    )
+    outside = world.vantage("outside")
+    for target in service.every_load_balancer_ip():
+        outcome = "reply" if world.enters_at(world.nodes[1], target) else "timeout"
+        assert world.verdict(outside.vantage, *target).outcomes == {outcome}
+
+
+def test_a_cluster_without_virtual_ips_is_unfit(world: World) -> None:
+    assert isinstance(world.cluster, FakeCluster)
+    world.cluster.nodes = [replace(node, vip_cidrs=()) for node in world.nodes]
+    with pytest.raises(UnfitError, match="no addresses for load balancers"):
+        world.virtual_ips()
+
+
+def test_the_health_check_is_asked_where_it_last_was(world: World) -> None:
+    service = world.service(kind="LoadBalancer", externalTrafficPolicy="Local")
+    port = service.health_check(world.nodes[0], "IPv4").port
+    assert port == service.live["spec"]["healthCheckNodePort"]
+    service.change(externalTrafficPolicy="Cluster", healthCheckNodePort=None)
+    assert "healthCheckNodePort" not in service.live["spec"]
+    assert service.health_check(world.nodes[1], "IPv6").port == port

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Session affinity ClientIP: one client, one endpoint."""
+
+from conformance.sources import VIRTUAL_IPS
+from plugins.requirements import everywhere, requirement
+
+SOURCE = VIRTUAL_IPS + "#session-affinity"
+# By chance three endpoints look like one to 30 new connections once in 3^29.
+ENOUGH = 30
+
+
+def sticky(world):
+    return world.service(
+        kind="LoadBalancer", endpoints=world.backends(3), ingress=world.virtual_ips(), sessionAffinity="ClientIP"
+    )
+
+
+@requirement(
+    "affinity.client-ip.cluster-ip",
+    must="Under ClientIP affinity all connections of a client to a ClusterIP MUST reach one and the same endpoint.",
+    level="core",
+    since="1.0",
+    source=SOURCE,
+    upstream=[
+        "Services should have session affinity work for service with type clusterIP",
+        "Networking Granular Checks: Services should function for client IP based session affinity: http",
+        "Networking Granular Checks: Services should function for client IP based session affinity: udp",
+    ],
+    arrange=sticky,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_client_sticks_at_the_cluster_ip(world, service, family):
+    world.everywhere("pod", "node").each_must_stick_to_one(service.every_cluster_ip(family=family), count=ENOUGH)
+
+
+@requirement(
+    "affinity.client-ip.node-port",
+    must="Under ClientIP affinity all connections of a client to a node's node port MUST reach one and the same "
+    "endpoint.",
+    level="core",
+    since="1.0",
+    source=SOURCE,
+    upstream=["Services should have session affinity work for NodePort service"],
+    needs=["external-client"],
+    arrange=sticky,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_client_sticks_at_a_node_port(world, service, family):
+    for node in world.nodes:
+        node_ports = service.every_node_port(node, family=family)
+
+        world.everywhere("outside", "pod").each_must_stick_to_one(node_ports, count=ENOUGH)
+
+
+@requirement(
+    "affinity.client-ip.load-balancer",
+    must="Under ClientIP affinity all connections of a client to a load balancer's IP MUST reach one and the same "
+    "endpoint.",
+    level="core",
+    since="1.0",
+    source=SOURCE,
+    upstream=["LoadBalancers should have session affinity work for LoadBalancer service with Cluster traffic policy"],
+    needs=["external-client", "lb-route"],
+    arrange=sticky,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_client_sticks_at_the_load_balancer(world, service, family):
+    anyone = world.everywhere("outside", "pod", "node")
+
+    anyone.each_must_stick_to_one(service.every_load_balancer_ip(family=family), count=ENOUGH)
+
+
+@requirement(
+    "affinity.client-ip.switched-off",
+    must="Once ClientIP affinity is taken from a Service, its clients MUST reach every ready endpoint again.",
+    level="core",
+    since="1.0",
+    source=SOURCE,
+    upstream=[
+        "Services should be able to switch session affinity for service with type clusterIP",
+        "Services should be able to switch session affinity for NodePort service",
+    ],
+)
+def test_affinity_is_switched_off(world):
+    anyone = world.everywhere("pod", "node")
+    service = world.service(endpoints=world.backends(2), sessionAffinity="ClientIP")
+    world.settle()
+    anyone.each_must_stick_to_one(service.every_cluster_ip(), count=ENOUGH)
+
+    service.change(sessionAffinity="None", sessionAffinityConfig=None)
+    world.settle()
+
+    anyone.each_must_reach_exactly(service.every_cluster_ip(), service)

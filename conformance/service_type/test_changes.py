@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services that change their type. Transitions: each pays for its own settling."""
+
+from conformance.sources import SERVICE
+from plugins.requirements import requirement
+from plugins.services import BALANCER_CLASS
+
+
+def every_node_port(world, service):
+    return [target for node in world.nodes for target in service.every_node_port(node)]
+
+
+@requirement(
+    "service-type.to-external-name.falls-silent",
+    must="A Service that becomes an ExternalName MUST NOT be served any more at the ClusterIP and node ports it had.",
+    level="core",
+    since="1.0",
+    source=SERVICE + "#externalname",
+    upstream=[
+        "Services should be able to change the type from ClusterIP to ExternalName",
+        "Services should be able to change the type from NodePort to ExternalName",
+    ],
+)
+def test_service_becomes_an_external_name(world):
+    anyone = world.everywhere("pod", "node")
+    service = world.service(kind="NodePort", endpoints=world.backends(2))
+    ways_in = [*service.every_cluster_ip(), *every_node_port(world, service)]
+    world.settle()
+    anyone.each_must_stay_within_the_verdict(ways_in, count=4)
+
+    service.change(type="ExternalName", externalName="elsewhere.example")
+    world.settle()
+
+    anyone.each_must_stay_within_the_verdict(ways_in, count=4)
+
+
+@requirement(
+    "service-type.from-external-name.is-served",
+    must="An ExternalName Service that gets a ClusterIP and node ports MUST be served there.",
+    level="core",
+    since="1.0",
+    source=SERVICE + "#publishing-services-service-types",
+    upstream=[
+        "Services should be able to change the type from ExternalName to ClusterIP",
+        "Services should be able to change the type from ExternalName to NodePort",
+    ],
+)
+def test_external_name_becomes_a_service(world):
+    service = world.service(kind="ExternalName", externalName="elsewhere.example", endpoints=world.backends(2))
+    world.settle()
+
+    service.change(type="NodePort", externalName=None, ipFamilyPolicy="PreferDualStack")
+    world.settle()
+
+    world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(), service)
+    world.everywhere("outside").each_must_reach_exactly(every_node_port(world, service), service)
+
+
+@requirement(
+    "service-type.nodeport-to-clusterip.node-port-is-closed",
+    must="A NodePort Service that becomes a ClusterIP Service MUST NOT be served at its node port any more, "
+    "and MUST go on being served at its ClusterIP.",
+    level="core",
+    since="1.0",
+    source=SERVICE + "#publishing-services-service-types",
+    upstream=["LoadBalancers should be able to change the type and ports of a TCP service"],
+    needs=["external-client"],
+)
+def test_node_port_is_given_up(world):
+    inside, anyone = world.everywhere("pod", "node"), world.everywhere("pod", "node", "outside")
+    service = world.service(kind="NodePort", endpoints=world.backends(2))
+    node_ports = every_node_port(world, service)
+    world.settle()
+    anyone.each_must_stay_within_the_verdict(node_ports, count=4)
+
+    service.change(type="ClusterIP")
+    world.settle()
+
+    inside.each_must_reach_exactly(service.every_cluster_ip(), service)
+    anyone.each_must_stay_within_the_verdict(node_ports, count=4)
+
+
+@requirement(
+    "service-type.clusterip-to-load-balancer.every-frontend-is-served",
+    must="A ClusterIP Service that becomes a load balancer's MUST be served at its old ClusterIP, at node ports "
+    "and at the load balancer's IP.",
+    level="core",
+    since="1.0",
+    source=SERVICE + "#publishing-services-service-types",
+    upstream=[
+        "LoadBalancers should be able to change the type and ports of a TCP service",
+        (
+            "Services should be able to update service type to NodePort listening on same port number "
+            "but different protocols"
+        ),
+    ],
+    needs=["external-client", "lb-route"],
+)
+def test_service_becomes_a_load_balancer(world):
+    inside, outside = world.everywhere("pod", "node"), world.everywhere("outside")
+    service = world.service(endpoints=world.backends(2))
+    world.settle()
+    inside.each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
+    cluster_ips = service.every_cluster_ip()
+
+    service.change(type="LoadBalancer", loadBalancerClass=BALANCER_CLASS)
+    service.set_ingress(*({"ip": ip} for ip in world.virtual_ips()))
+    world.settle()
+
+    inside.each_must_reach_exactly(cluster_ips, service)
+    outside.each_must_reach_exactly([*every_node_port(world, service), *service.every_load_balancer_ip()], service)
