@@ -42,8 +42,8 @@ def _configured(plumbline_run: Run, request: pytest.FixtureRequest) -> None:
 @pytest.fixture
 def world(
     plumbline_run: Run,
-    _arranger: Arranger,
     _configured: None,
+    _arranger: Arranger,
     request: pytest.FixtureRequest,
 ) -> Iterator[World]:
     """The world, with a record and a scope of this test's own: what it creates is deleted after it."""

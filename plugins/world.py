@@ -219,14 +219,19 @@ class World:
 
     def verdict(self, vantage: Vantage, frontend: Frontend, protocol: Protocol) -> Verdict:
         """What the model allows a flow from a vantage to a frontend."""
-        via = None if vantage.node else entrance(self.nodes, frontend.ip)
-        if vantage.kind == "outside" and frontend.kind == "ClusterIP":
-            via = self.cluster.service_route
+        via = None if vantage.node else arrival(self.cluster, frontend.ip)
         return verdict(self.state(), Flow(entry_of(vantage), protocol, frontend.ip, frontend.port, via))
 
     def health(self, service: Service, node: Node, family: Family) -> Health:
         """What the model says a Service's health check node port answers on a node."""
         return health(self.state(), service.live, node.name, family)
+
+
+def arrival(cluster: Cluster, ip: str) -> str | None:
+    """The node at which traffic from outside to a ClusterIP or another virtual IP arrives; None for the rest."""
+    number = ip_address(ip)
+    to_cluster_ip = any(number in ip_network(cidr) for cidr in cluster.service_cidrs)
+    return cluster.service_route if to_cluster_ip else entrance(cluster.nodes, ip)
 
 
 def entrance(nodes: Iterable[Node], ip: str) -> str | None:

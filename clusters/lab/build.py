@@ -77,15 +77,16 @@ def _lan_end(plan: LabPlan, host: HostPlan) -> list[rtnl.Message]:
         # (net.ipv4.route.error_cost).
         messages += [_route_to(cidr, LO) for cidr in (SERVICES4, str(VIPS4))]
         for node in plan.nodes:
-            messages.append(rtnl.route(node.second4, 32, ETH0, gateway=node.host.ipv4))
-            messages.append(rtnl.route(node.second6, 128, ETH0, gateway=node.host.ipv6))
+            messages += [
+                _route_to(f"{node.second4}/32", gateway=node.host.ipv4),
+                _route_to(f"{node.second6}/128", gateway=node.host.ipv6),
+            ]
     else:
         messages += [rtnl.route(None, 0, ETH0, gateway=gateway) for gateway in (plan.router.ipv4, plan.router.ipv6)]
     if host is plan.client:
         # As where a router was told of the ClusterIPs: one node is the way to them.
         first = plan.nodes[0].host
-        messages.append(_route_to(SERVICES4, gateway=first.ipv4))
-        messages.append(_route_to(SERVICES6, gateway=first.ipv6))
+        messages += [_route_to(SERVICES4, gateway=first.ipv4), _route_to(SERVICES6, gateway=first.ipv6)]
     return messages
 
 

@@ -199,10 +199,10 @@ def _node(index: int, pods: int, pod_network: PodNetwork) -> NodePlan:
         pod_cidr6=str(cidr6),
         bridge=bridge if pod_network != "routed" else None,
         tunnel=tunnel if pod_network == "vxlan" else None,
-        vip_cidr4=str(IPv4Network((int(VIPS4.network_address) + (index << 8), 24))),
-        vip_cidr6=str(IPv6Network((int(VIPS6.network_address) + (index << 64), 64))),
         second4=str(SECOND4[10 + index]),
         second6=str(SECOND6[10 + index]),
+        vip_cidr4=str(IPv4Network((int(VIPS4.network_address) + (index << 8), 24))),
+        vip_cidr6=str(IPv6Network((int(VIPS6.network_address) + (index << 64), 64))),
         pods=tuple(
             PodPlan(
                 name=f"{name}.pod-{n}",

@@ -26,7 +26,7 @@ from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, 
 from clusters.observation import Address, FlowOutcome, Icmp, Observation, Protocol
 from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from dataplane_ref.model import ClusterState, Endpoint, Flow, SourceRule, Verdict, health, verdict
-from plugins.world import entrance, entry_of, model_config, node_views
+from plugins.world import arrival, entry_of, model_config, node_views
 from tests.plugin.fake_flows import FakeCapture, FakeHeld, FakePaced
 from tests.plugin.fake_kube import FakeKube
 from tests.plugin.lies import LIES, Key, Objects, key_of
@@ -146,6 +146,15 @@ class FakeCluster:
     def capture(self, vantage: Vantage, interface: str | None = None) -> FakeCapture:
         return FakeCapture(self.captures, vantage, interface or "eth0")
 
+    def inject(self, vantage: Vantage, packet: bytes) -> None:  # noqa: ARG002
+        """A packet that belongs to a connection, and yet does not: see FakeHeld."""
+        self.stray = "passes-invalid" in self.lies
+
+    def reload_firewall(self, node: str) -> None:
+        """The rules come back in no time, unless nobody looks after them."""
+        if "unwatched" in self.lies:
+            self._damaged.add(node)
+
     def fetch(self, vantage: Vantage, address: Address, path: str) -> HttpAnswer | None:  # noqa: ARG002
         """A health check node port's answer; nothing else here speaks HTTP."""
         self._disturb()
@@ -167,15 +176,6 @@ class FakeCluster:
         if seen.outcome is not FlowOutcome.REPLY:
             return None
         return replace(answer, status=200) if "always-healthy" in self.lies else answer
-
-    def inject(self, vantage: Vantage, packet: bytes) -> None:  # noqa: ARG002
-        """A packet that belongs to a connection, and yet does not: see FakeHeld."""
-        self.stray = "passes-invalid" in self.lies
-
-    def reload_firewall(self, node: str) -> None:
-        """The rules come back in no time, unless nobody looks after them."""
-        if "unwatched" in self.lies:
-            self._damaged.add(node)
 
     def received(self) -> Mapping[tuple[str, Protocol, int], int]:
         return {}
@@ -338,7 +338,7 @@ class FakeCluster:
         key = (id(state), vantage.name, request.protocol, request.dst)
         found = self._verdicts.get(key)
         if found is None:
-            via = None if vantage.node else entrance(self.nodes, request.dst.ip) or self.service_route
+            via = None if vantage.node else arrival(self, request.dst.ip)
             flow = Flow(entry_of(vantage), request.protocol, request.dst.ip, request.dst.port, via)
             found = self._verdicts[key] = verdict(state, flow)
         return found
@@ -395,8 +395,8 @@ def _node(plan: NodePlan) -> Node:
         client=pods[-2 if len(pods) > 1 else -1].vantage,
         scout=pods[-1],
         host_backend=host,
-        vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
         second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
+        vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
     )
 
 

@@ -141,6 +141,10 @@ def _keeps_endpoints(objects: Objects) -> Objects:
     return replace(objects, slices=[{**one, "endpoints": objects.ever[key_of(one)]} for one in objects.slices])
 
 
+def _no_localhost(seen: Observation) -> Observation:
+    return _silent(seen) if seen.dst.ip == "127.0.0.1" else seen
+
+
 def _keeps_former(objects: Objects) -> Objects:
     return replace(objects, services=[*objects.services, *objects.former_services])
 
@@ -232,10 +236,6 @@ def _ignores_terminating(objects: Objects) -> Objects:
     return replace(objects, slices=slices)
 
 
-def _no_localhost(seen: Observation) -> Observation:
-    return _silent(seen) if seen.dst.ip == "127.0.0.1" else seen
-
-
 LIES = {
     "silent": Lie("never answers anything", tell=_silent),
     "drops": Lie("drops where it should refuse", tell=_drops),
@@ -272,8 +272,6 @@ LIES = {
     "first-slice-only": Lie("reads only the first slice of a Service", believe=_first_slice_only),
     "ignores-terminating": Lie("lets nobody be served by what terminates", believe=_ignores_terminating),
     "keeps-deleted": Lie("goes on serving deleted Services", believe=_keeps_deleted),
-    # What these do stands in fake_cluster.py: health checks are not flows, and the rest is about time.
-    "always-healthy": Lie("tells load balancers that every node has endpoints"),
     "no-localhost": Lie("has no node ports on loopback, whatever its configuration", tell=_no_localhost),
     # What these do is about time or the proxy's configuration, and stands in fake_cluster.py and fake_proxy.py.
     "config-ignored": Lie("is restarted, and goes by its default configuration as before"),
@@ -282,6 +280,8 @@ LIES = {
     "unwatched": Lie("never notices that its rules are gone"),
     "inflexible": Lie("cannot be configured, and says so"),
     "rejects-config": Lie("dies of any configuration but its default"),
+    # What these do stands in fake_cluster.py: health checks are not flows, and the rest is about time.
+    "always-healthy": Lie("tells load balancers that every node has endpoints"),
     "stale-flows": Lie("a UDP flow never leaves the endpoint it once had"),
     "frozen": Lie("follows no change made after its start, the sentinel's included"),
     "never-settles": Lie("follows every change but the sentinel's"),
