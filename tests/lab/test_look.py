@@ -21,7 +21,7 @@ def command(report: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "pytest", *plain, *arguments]
 
 
-@pytest.mark.parametrize("selected", ["hairpin and first", "nothing"])
+@pytest.mark.parametrize("selected", ["hairpin and first", "no_such_test"])
 def test_a_shell_on_a_node_follows_the_tests(selected: str, tmp_path: Path) -> None:
     done = subprocess.run(
         command(tmp_path, "--lab-shell=node-b", "-k", selected),
