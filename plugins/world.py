@@ -99,12 +99,13 @@ class World:
         raise UnfitError(f"the cluster has no vantage {name!r}")
 
     def everywhere(self, *kinds: str) -> Everywhere:
-        """All vantages of these kinds, on every node."""
-        places = PLACES[: len(self.nodes)]
-        names = [
-            name for kind in kinds for name in ([kind] if kind == "outside" else [f"{kind}@{p}" for p in places])
-        ]
-        return Everywhere(tuple(self.vantage(name) for name in names))
+        """All vantages of these kinds, on every node, however many there are. Raises UnfitError."""
+        vantages = {"pod": [node.client for node in self.nodes], "node": [node.vantage for node in self.nodes]}
+        probers = []
+        for kind in kinds:
+            of_kind = [self.prober(vantage) for vantage in vantages.get(kind, ())]
+            probers += of_kind or [self.vantage(kind)]
+        return Everywhere(tuple(probers))
 
     def node_at(self, place: str) -> Node:
         """The `first`, `second` or `third` node. Raises UnfitError."""

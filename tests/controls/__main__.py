@@ -69,6 +69,8 @@ def run_control(control: str, options: tuple[str, ...]) -> list[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="plumbline-control-") as report:
         command = [sys.executable, "-m", "pytest", "-p", "tests.controls.sabotage", f"--control={control}"]
         command += [*options, f"--report={report}", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+        # Broken dataplanes are mostly waited for, so that several labs share the cores well.
+        command += ["-n", "4"]
         done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
         records = (Path(report) / "requirements.jsonl").read_text(encoding="utf-8").splitlines()
     # 1 is a run that was judged and failed, 3 one in which some tests proved nothing; anything else broke off.
