@@ -12,7 +12,8 @@ import orjson
 import pytest
 from kubernetes import client
 
-from clusters import binaries
+from clusters import binaries, host
+from clusters.errors import UsageError
 from clusters.lab.control_plane import Real
 from tests.apiserver.contract import servers
 from tests.apiserver.contract.servers import Standing
@@ -37,8 +38,10 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             yield standing
         return
     programs = Real(program("etcd"), program("kube-apiserver"))
-    if os.geteuid() != 0:
-        pytest.skip("unfit: a real control plane needs root")
+    try:
+        host.check("none")
+    except UsageError as error:
+        pytest.skip(f"unfit: {error}")
     with servers.real(programs, logs) as standing:
         yield standing
 
