@@ -18,8 +18,8 @@ from clusters.agent.netns import Namespaces
 from clusters.agent.sockets import SO_ATTACH_FILTER
 
 _SNAPLEN = 256
-# A few thousand small packets; for an ordinary user the kernel grants less (net.core.rmem_max).
-_BUFFER = 4 << 20
+# Some thousand small packets, enough for a test; for an ordinary user the kernel may grant less (net.core.rmem_max).
+_BUFFER = 1 << 20
 _MOST = 1 << 20
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 _PROGRAM = struct.Struct("@HP")  # struct sock_fprog
