@@ -35,7 +35,9 @@ def run(version: str, mode: str, more: Sequence[str]) -> Cell:
     """All levels, once."""
     with tempfile.TemporaryDirectory(prefix="plumbline-versions-") as report:
         command = [sys.executable, "-m", "pytest", f"--proxy-version={version}", f"--proxy-mode={mode}"]
-        command += ["--level=all", f"--report={report}", "-p", "no:cacheprovider", "--tb=no", *more]
+        # On bridges, because some requirements are about bridges and none are only about links.
+        command += ["--pod-network=bridge", "--level=all", f"--report={report}", "-p", "no:cacheprovider", "--tb=no"]
+        command += more
         done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
         lines = (Path(report) / "requirements.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
