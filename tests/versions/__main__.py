@@ -23,11 +23,10 @@ FINDINGS = (
     (
         ("1.35.4", "1.34.4"),
         "nftables",
-        "after a restart in place the chain of an endpoint may stay empty (`chain endpoint-… { }`) although a Service "
-        "leads to it: it was there from the process's earlier life and not referenced when it started. Packets for "
-        "that endpoint are not translated until something else changes it. Here the sentinel's endpoint is the first "
-        "to come back after the restart for another configuration, so that the proxy is never ready, and the run "
-        "ends there. 1.36.4 and 1.37.1 do not do this.",
+        """After a restart in place the proxy is never ready, and the run ends there. In the rules the chain of an
+endpoint that was there before the restart is empty (`chain endpoint-…/sentinel/tcp/… { }`) in one family or both, and
+the Service's chain leads to it, so that packets for that endpoint are not translated. 1.36.4 and 1.37.1 do not do
+this.""",
     ),
 )
 
@@ -83,7 +82,7 @@ def findings(cells: Sequence[Cell]) -> list[str]:
     for versions, mode, text in FINDINGS:
         shown = [version for version in versions if (version, mode) in surprising]
         if shown:
-            lines += ["", f"**{' and '.join(shown)}, {mode}**: {text}"]
+            lines += ["", f"**{' and '.join(shown)}, {mode}.** {text}"]
     return lines
 
 
