@@ -5,8 +5,6 @@ Every neighbour is a permanent entry: the kernel's neighbour table is shared by 
 (1,024 entries by default), and a lab that resolved addresses the ordinary way would overflow it without a word.
 """
 
-from ipaddress import ip_network
-
 from clusters.lab import rtnl
 from clusters.lab.namespaces import NETNS, inside_network, netns, new_network
 from clusters.lab.pod_network import build_pods
@@ -65,31 +63,29 @@ def _lan_end(plan: LabPlan, host: HostPlan) -> list[rtnl.Message]:
         # Where nodes have a tunnel they use it; the router is not part of the overlay.
         if node.host is not host and host is not plan.client and (node.tunnel is None or host is plan.router):
             for cidr, gateway in ((node.pod_cidr4, node.host.ipv4), (node.pod_cidr6, node.host.ipv6)):
-                messages.append(_route_to(cidr, gateway=gateway))
+                messages.append(rtnl.route_to(cidr, ETH0, gateway=gateway))
     if host is plan.client:
         # The load balancer in front of the cluster: each node announces virtual IPs of its own.
         for node in plan.nodes:
             for cidr, gateway in ((node.vip_cidr4, node.host.ipv4), (node.vip_cidr6, node.host.ipv6)):
-                messages.append(_route_to(cidr, gateway=gateway))
+                messages.append(rtnl.route_to(cidr, ETH0, gateway=gateway))
     if host is plan.router:
         # Whatever no proxy translated arrives here, and a rule rejects it on its way to lo. Without a route the
         # kernel answers too, but only once a second and sender, by a limit that namespaces cannot lift
         # (net.ipv4.route.error_cost).
-        messages += [_route_to(cidr, LO) for cidr in (SERVICES4, str(VIPS4))]
+        messages += [rtnl.route_to(cidr, LO) for cidr in (SERVICES4, str(VIPS4))]
         for node in plan.nodes:
             messages += [
-                _route_to(f"{node.second4}/32", gateway=node.host.ipv4),
-                _route_to(f"{node.second6}/128", gateway=node.host.ipv6),
+                rtnl.route_to(f"{node.second4}/32", ETH0, gateway=node.host.ipv4),
+                rtnl.route_to(f"{node.second6}/128", ETH0, gateway=node.host.ipv6),
             ]
     else:
         messages += [rtnl.route(None, 0, ETH0, gateway=gateway) for gateway in (plan.router.ipv4, plan.router.ipv6)]
     if host is plan.client:
         # As where a router was told of the ClusterIPs: one node is the way to them.
         first = plan.nodes[0].host
-        messages += [_route_to(SERVICES4, gateway=first.ipv4), _route_to(SERVICES6, gateway=first.ipv6)]
+        messages += [
+            rtnl.route_to(SERVICES4, ETH0, gateway=first.ipv4),
+            rtnl.route_to(SERVICES6, ETH0, gateway=first.ipv6),
+        ]
     return messages
-
-
-def _route_to(cidr: str, index: int = ETH0, *, gateway: str | None = None) -> rtnl.Message:
-    network = ip_network(cidr)
-    return rtnl.route(str(network.network_address), network.prefixlen, index, gateway=gateway)

@@ -41,9 +41,7 @@ def build_dense(plan: LabPlan, dense: DensePlan) -> None:
 def _node_end(dense: DensePlan) -> list[rtnl.Message]:
     messages = []
     for cidr, inner in ((dense.cidr4, INNER4), (dense.cidr6, INNER6)):
-        network = ip_network(cidr)
-        messages.append(rtnl.neighbour(DENSE, inner, dense.mac))
-        messages.append(rtnl.route(str(network.network_address), network.prefixlen, DENSE, gateway=inner))
+        messages += [rtnl.neighbour(DENSE, inner, dense.mac), rtnl.route_to(cidr, DENSE, gateway=inner)]
     return messages
 
 
@@ -62,6 +60,5 @@ def _route_to(plan: LabPlan, dense: DensePlan, name: str) -> None:
     with inside_network(netns(name)):
         outer = rtnl.Rtnl()
     with outer:
-        for cidr, gateway in ((dense.cidr4, node.host.ipv4), (dense.cidr6, node.host.ipv6)):
-            network = ip_network(cidr)
-            outer.batch([rtnl.route(str(network.network_address), network.prefixlen, ETH0, gateway=gateway)])
+        ways = ((dense.cidr4, node.host.ipv4), (dense.cidr6, node.host.ipv6))
+        outer.batch([rtnl.route_to(cidr, ETH0, gateway=gateway) for cidr, gateway in ways])

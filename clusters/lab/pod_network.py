@@ -136,7 +136,6 @@ def _tunnel(plan: LabPlan, node: NodePlan, tunnel: PortPlan) -> list[rtnl.Messag
         if other is not node and other.tunnel:
             messages.append(rtnl.forwarding(FLANNEL, other.tunnel.mac, other.host.ipv4))
             for ip, cidr in ((other.tunnel.ipv4, other.pod_cidr4), (other.tunnel.ipv6, other.pod_cidr6)):
-                network = ip_network(cidr)
                 messages.append(rtnl.neighbour(FLANNEL, ip, other.tunnel.mac))
-                messages.append(rtnl.route(str(network.network_address), network.prefixlen, FLANNEL, gateway=ip))
+                messages.append(rtnl.route_to(cidr, FLANNEL, gateway=ip))
     return messages

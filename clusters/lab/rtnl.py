@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from types import TracebackType
 from typing import Self
 
@@ -164,6 +164,12 @@ def route(
     if source:
         body += _attr(RTA_PREFSRC, ip_address(source).packed)
     return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, f"add route {destination or 'default'}/{prefix}")
+
+
+def route_to(cidr: str, index: int, *, gateway: str | None = None) -> Message:
+    """Add a route to a CIDR."""
+    network = ip_network(cidr)
+    return route(str(network.network_address), network.prefixlen, index, gateway=gateway)
 
 
 def local_range(destination: str, prefix: int, index: int) -> Message:

@@ -29,9 +29,6 @@ SYSCTLS = {
 }
 FORWARDING = {
     "net/ipv4/ip_forward": "1",
-    # A router on one wire would tell everybody the shorter way: packets that no test sent.
-    "net/ipv4/conf/all/send_redirects": "0",
-    "net/ipv4/conf/default/send_redirects": "0",
     "net/ipv6/conf/all/forwarding": "1",
     "net/ipv6/conf/default/forwarding": "1",
 }
