@@ -12,6 +12,7 @@
  * and this page, which strings them together: a packet of a known flow is rewritten and sent on; of a new one, decided.
  */
 #include "decide.h"
+#include "enums.h"
 #include "open.h"
 #include "refuse.h"
 #include "rewrite.h"
