@@ -84,6 +84,8 @@ class BpfObject:
         self._check_names("program", programs or (), self.program_names)
         wanted = self.program_names if programs is None else programs
         linked = [self._linker.link(name) for name in wanted]
+        if pins is not None:
+            _make(pins)
         with ExitStack() as passing, ExitStack() as kept:
             btf = types.load(self._btf, self._elf)
             if btf:
@@ -199,10 +201,6 @@ class Loaded:
 
     def pin(self, folder: Path) -> None:
         """Pin the maps that were not pinned there before. Raises LoadError."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LoadError(f"{folder} cannot be made: {os.strerror(error.errno or 0)}") from error
         for name, one in self.maps.items():
             if not one.is_adopted:
                 one.pin(folder / name)
@@ -212,6 +210,13 @@ class Loaded:
             program.close()
         for one in self.maps.values():
             one.close()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LoadError(f"{folder} cannot be made: {os.strerror(error.errno or 0)}") from error
 
 
 def _create(definition: Definition, btf: int) -> int:
@@ -230,7 +235,7 @@ def _create(definition: Definition, btf: int) -> int:
     try:
         return _create_once(attributes)
     except OSError as error:
-        failure = error
+        failure = syscalls.permitted(error)
     if attributes.btf_fd:  # an older kernel may mind only the types
         return _create(definition, 0)
     name, entries = definition.name, definition.max_entries
@@ -250,14 +255,8 @@ def _create_once(attributes: MapCreate) -> int:
     except PermissionError as error:
         if error.errno != errno.EPERM:
             raise
-    # Before Linux 5.11 maps count as locked memory, whose usual limit is small.
-    import resource
-
-    try:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return bpf(syscalls.MAP_CREATE, attributes)
-    except (OSError, ValueError) as error:
-        raise LoadError(syscalls.NO_PERMISSION) from error
+    syscalls.lift_memory_limit()  # before Linux 5.11 maps count as locked memory, whose usual limit is small
+    return bpf(syscalls.MAP_CREATE, attributes)
 
 
 def _knows(kind: int) -> bool:
