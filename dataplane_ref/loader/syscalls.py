@@ -11,7 +11,7 @@ from dataplane_ref.loader.errors import LoadError
 (
     MAP_CREATE, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_NEXT_KEY, PROG_LOAD, OBJ_PIN, OBJ_GET,
 ) = range(8)  # fmt: skip
-PROG_TEST_RUN, OBJ_GET_INFO_BY_FD, BTF_LOAD, MAP_FREEZE = 10, 15, 18, 22
+PROG_TEST_RUN, OBJ_GET_INFO_BY_FD, BTF_LOAD, BTF_GET_FD_BY_ID, MAP_FREEZE = 10, 15, 18, 19, 22
 MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
 LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
 
@@ -72,6 +72,10 @@ class TestRun(ctypes.Structure):
 
 class Info(ctypes.Structure):
     _fields_ = [("bpf_fd", c_uint32), ("info_len", c_uint32), ("info", c_void_p)]
+
+
+class Id(ctypes.Structure):
+    _fields_ = [("id", c_uint32), ("next_id", c_uint32), ("open_flags", c_uint32)]
 
 
 class BtfLoad(ctypes.Structure):

@@ -24,7 +24,8 @@ from dataplane_ref.loader import (
     links,
     syscalls,
 )
-from tests.datapath.conftest import Wire, run
+from dataplane_ref.loader import pins as pinned_maps
+from tests.datapath.conftest import Compile, Wire, run
 from tests.datapath.test_loader import counts
 
 TOP = Path(__file__).parents[2]
@@ -198,6 +199,36 @@ def test_a_map_pinned_with_another_layout(opened: BpfObject, pins: Path) -> None
         f"the map pinned at {pins}/flows has number of entries 524288 and this object's has 77: "
         f"remove {pins} to start anew"
     )
+
+
+def test_a_map_pinned_with_other_entries_of_the_same_size(
+    loaded: Loaded, compiled: Compile, pins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel keeps the types that a map was made with; without the right to see them sizes have to do."""
+    assert loaded  # that is, BPF may be loaded
+    text = (
+        "struct one { __u32 first; __u16 %s; __u16 %s; };\nMAP(things, BPF_MAP_TYPE_HASH, __u32, struct one, 8, 0);\n"
+        'SEC("tc/x") int f(struct __sk_buff *skb) { __u32 k = 0; return !map_lookup(&things, &k); }'
+    )
+    for _ in range(2):
+        with BpfObject.open(compiled(text % ("second", "third"))).load(pins=pins) as loaded:
+            loaded.maps["things"].put(bytes(4), bytes(8))
+    swapped = BpfObject.open(compiled(text % ("third", "second")))
+    with pytest.raises(PinnedLayoutError) as caught:
+        swapped.load(pins=pins)
+    assert str(caught.value) == (
+        f"the map pinned at {pins}/things has entries that look different from this object's: "
+        f"remove {pins} to start anew"
+    )
+
+    def bpf(command: int, attributes: object) -> int:
+        if command == syscalls.BTF_GET_FD_BY_ID:
+            raise OSError(errno.EPERM, "not permitted")
+        return syscalls.bpf(command, attributes)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pinned_maps, "bpf", bpf)
+    with swapped.load(pins=pins) as taken:
+        assert taken.maps["things"].is_adopted
 
 
 def test_pins_need_a_bpffs(loaded: Loaded, opened: BpfObject, tmp_path: Path) -> None:

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from dataplane_ref.build import SOURCE
-from dataplane_ref.loader import OBJECT, BpfObject, Layout, Loaded, LoadError, explain, layouts, programs, syscalls
+from dataplane_ref.loader import (
+    OBJECT,
+    BpfObject,
+    Layout,
+    Loaded,
+    LoadError,
+    explain,
+    layouts,
+    programs,
+    syscalls,
+    types,
+)
 from dataplane_ref.loader.elf import Elf
 from tests.datapath.conftest import Compile, needs_root
 
@@ -306,6 +317,17 @@ def test_an_ordinary_user_is_told_what_to_type(built: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, built], cwd=TOP, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == (syscalls.NO_PERMISSION, "")
+
+
+def test_a_kernel_that_minds_the_types_gets_the_program_without(
+    opened: BpfObject, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Types of all functions but the last are more than any kernel takes."""
+    assert loaded  # that is, BPF may be loaded
+    real = types.Records.of
+    monkeypatch.setattr(types.Records, "of", lambda records, linked: real(records, linked)[: records.size])
+    with opened.load(programs=["plumbline_ingress"]) as plain:
+        assert plain.programs["plumbline_ingress"].run(PACKET, ctx=bytes(192)).data[0] == PACKET[0] + 1
 
 
 def test_a_kernel_without_bpf(opened: BpfObject, monkeypatch: pytest.MonkeyPatch) -> None:
