@@ -27,7 +27,7 @@ help: ## list what make can do
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 - \2/p' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: PROXY_MODE=$(PROXY_MODE) LEVEL=$(LEVEL) REPORT=$(REPORT) ARGS= N=$(N) PYTHON=python3'
 
-certify: $(READY) proxy ## certify kube-proxy in an embedded lab; writes report/ (PROXY_MODE, LEVEL, REPORT, ARGS)
+certify: $(READY) proxy ## certify kube-proxy, or PROXY_MODE=ebpf, in an embedded lab; writes report/ (LEVEL, REPORT, ARGS)
 	@mkdir -p "$(REPORT)"
 	$(BIN)/python -m pytest --proxy-mode=$(PROXY_MODE) --level=$(LEVEL) --report="$(REPORT)" \
 	  --junitxml="$(REPORT)/junit.xml" --report-log="$(REPORT)/reportlog.jsonl" $(ARGS)

@@ -13,6 +13,7 @@ from clusters.lab.provider import Lab
 from clusters.proxies.command import CommandProxy
 from clusters.proxies.kube_proxy import KubeProxy, Mode
 from clusters.proxies.none import NoProxy
+from clusters.proxies.reference import Reference
 from plugins.options import Settings
 from plugins.run import Run
 
@@ -27,6 +28,7 @@ def pytest_plumbline_cluster(settings: Settings, worker: str, watched_pids: Sequ
         watched_pids=watched_pids,
         iptables_backend=settings.iptables_backend,
         control_plane=_control_plane(settings),
+        bpf=settings.loads_bpf,
     )
 
 
@@ -49,6 +51,8 @@ def pytest_plumbline_proxy(settings: Settings, cluster: Cluster) -> Proxy:
             features=frozenset(settings.features),
             ready_deadline=settings.ready_deadline,
         )
+    if settings.proxy == "ebpf":
+        return Reference(cluster, version=settings.version, ready_deadline=settings.ready_deadline)
     return KubeProxy(
         cluster,
         binary=Path(settings.binary or "kube-proxy"),

@@ -25,6 +25,7 @@ MACHINE = HostReport(
     "nft",
     iptables_chosen=False,
     rootless=False,
+    lacks_bpf="the machine is a fake",
 )
 
 
