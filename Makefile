@@ -20,7 +20,7 @@ export PATH := $(PATH):$(SYSTEM_PATH)
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help certify test contract setup lint format controls versions control-plane bench soak kills clean
+.PHONY: help certify test contract setup lint format controls mutants versions control-plane bench soak kills clean
 .PHONY: system kube-proxy proxy programs
 
 help: ## list what make can do
@@ -53,6 +53,9 @@ format: $(READY) ## let ruff format the code and mend what it can
 
 controls: setup ## prove that the suite goes red on broken dataplanes
 	$(BIN)/python -m tests.controls
+
+mutants: $(READY) ## prove that the suite notices every mutant of the reference datapath; writes docs/mutants.md (ARGS)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 versions: setup ## judge the four newest minor releases of kube-proxy; writes docs/versions.md (ARGS)
 	$(BIN)/python -m tests.versions $(ARGS)
