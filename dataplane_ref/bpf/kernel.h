@@ -18,6 +18,10 @@
 #define __uint(name, value) int(*name)[value]
 #define __type(name, type) typeof(type) *name
 
+typedef _Bool bool;
+#define true 1
+#define false 0
+
 #define likely(condition) __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 
@@ -30,7 +34,8 @@
 static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*map_update)(void *map, const void *key, const void *value, __u64 flags) = (void *)BPF_FUNC_map_update_elem;
 static long (*map_delete)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
-static __u64 (*now_ns)(void) = (void *)BPF_FUNC_ktime_get_ns;
+/* A few nanoseconds instead of twenty, at the resolution of a tick. */
+static __u64 (*now_ns)(void) = (void *)BPF_FUNC_ktime_get_coarse_ns;
 static __u32 (*random_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static __s64 (*checksum_difference)(const void *from, __u32 from_size, const void *to, __u32 to_size, __u32 seed) =
 	(void *)BPF_FUNC_csum_diff;

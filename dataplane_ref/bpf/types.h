@@ -135,6 +135,7 @@ enum address_flag {
 	ON_NODE = 1 << 0, /* this node's own */
 	SERVES_NODE_PORTS = 1 << 1, /* node ports answer there */
 	IS_CLUSTER_IP = 1 << 2, /* a ClusterIP: ports of it that no Service has are refused */
+	IS_VIRTUAL = 1 << 3, /* a ClusterIP, externalIP or load balancer's IP that is not this node's own */
 };
 
 /* What is known of an interface: the value of `devices`, whose key is its ifindex. */
@@ -166,7 +167,7 @@ struct config {
 	__u32 epoch; /* changes with routes, neighbours and interfaces: what flows remember of the way is void */
 	__u16 masquerade_first; /* source ports for masqueraded flows, set aside on the node; host byte order */
 	__u16 masquerade_last;
-	__u32 affinity_reserved;
+	__u32 verdicts; /* how many the array `verdicts` holds */
 	__u64 tcp_established_ns; /* how long flows live without a packet */
 	__u64 tcp_opening_ns; /* before an answer was seen */
 	__u64 tcp_closing_ns; /* after FIN or RST */
@@ -203,7 +204,7 @@ struct flow {
 	__u32 epoch;
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
-	__u32 reserved;
+	__u32 mtu;
 };
 EXPECT_SIZE(struct flow, 88);
 
