@@ -16,6 +16,7 @@ from clusters.proxies.kube_proxy import features_of
 from clusters.proxies.reference import FEATURES
 from plugins.failures import five_lines, save_artefacts
 from plugins.options import Settings
+from plugins.oracle import DisagreementError
 from plugins.outcomes import FAILING, Outcome
 from plugins.packets import as_pcap, as_text
 from plugins.record import Record
@@ -186,6 +187,8 @@ class Judge:
     def _unknown(self, error: BaseException) -> None:
         self.record.outcome = Outcome.UNKNOWN
         self.record.reason = str(error)
+        if isinstance(error, DisagreementError):
+            self.report.longrepr = str(error)
         self._tell_fatal(error)
 
     def _tell_fatal(self, error: BaseException) -> None:

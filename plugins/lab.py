@@ -15,6 +15,7 @@ from clusters.proxies.kube_proxy import KubeProxy, Mode
 from clusters.proxies.none import NoProxy
 from clusters.proxies.reference import Reference
 from plugins.options import Settings
+from plugins.oracle import Oracle
 from plugins.run import Run
 
 
@@ -61,6 +62,23 @@ def pytest_plumbline_proxy(settings: Settings, cluster: Cluster) -> Proxy:
         sync=settings.sync,
         ready_deadline=settings.ready_deadline,
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_plumbline_oracle(settings: Settings) -> Oracle:
+    """The reference datapath itself, where BPF can be loaded. Raises LookupError."""
+    lacks = settings.host.get("lacks_bpf", "nobody has looked whether BPF can be loaded")
+    if lacks is not None:
+        raise LookupError(lacks)
+    # Only where it is used: it brings the controller with it.
+    from dataplane_ref.loader import LoadError
+
+    from dataplane_ref.oracle import Oracle as Reference
+
+    try:
+        return Reference.load()
+    except LoadError as error:
+        raise LookupError(str(error)) from None
 
 
 @pytest.hookimpl(trylast=True)
