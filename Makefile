@@ -20,7 +20,8 @@ export PATH := $(PATH):$(SYSTEM_PATH)
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help certify test contract setup lint format controls mutants versions control-plane bench soak kills clean
+.PHONY: help certify test contract setup datapath lint format controls mutants versions control-plane bench soak
+.PHONY: kills clean
 .PHONY: system kube-proxy proxy programs
 
 help: ## list what make can do
@@ -41,6 +42,9 @@ contract: setup programs ## ask the lab's API server and a real kube-apiserver t
 	$(BIN)/python -m pytest -rs tests/apiserver/contract $(ARGS)
 
 setup: $(READY) kube-proxy ## get what certify and test need: system packages, .venv, kube-proxy
+
+datapath: $(READY) ## build the reference datapath's object with the pinned compiler (ARGS)
+	$(BIN)/python -m dataplane_ref.build $(ARGS)
 
 lint: $(READY) ## ruff (rules and format) and mypy --strict
 	$(BIN)/ruff check .

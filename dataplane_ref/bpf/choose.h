@@ -61,15 +61,15 @@ INLINE __u32 member(const struct set *set, __u32 place)
  * The endpoint with the least (active + 1) / weight, or of least connections the least active / weight; the first of
  * equal ones, from a place that moves on. Never queue: an idle endpoint before all others.
  */
-NOINLINE __u32 least_busy(const struct frontend *frontend, const struct set *set)
+GLOBAL __u32 least_busy(const struct frontend *frontend, const struct set *set)
 {
-	const __u32 compared = set->count < MOST_COMPARED ? set->count : MOST_COMPARED;
-	const __u32 extra = frontend->scheduler == LEAST_CONNECTIONS ? 0 : 1;
-	__u32 start, best = NO_ENDPOINT;
+	__u32 compared, extra, start, best = NO_ENDPOINT;
 	__u64 best_load = 0, best_weight = 1;
 
-	if (!set->count)
+	if (!frontend || !set || !set->count)
 		return NO_ENDPOINT;
+	compared = set->count < MOST_COMPARED ? set->count : MOST_COMPARED;
+	extra = frontend->scheduler == LEAST_CONNECTIONS ? 0 : 1;
 	start = next_in_turn(frontend->service_port) % set->count;
 	for (__u32 i = 0; i < MOST_COMPARED && i < compared; i++) {
 		const __u32 place = start + i < set->count ? start + i : start + i - set->count;

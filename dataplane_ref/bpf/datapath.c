@@ -12,6 +12,7 @@
  * and this page, which strings them together: a packet of a known flow is rewritten and sent on; of a new one, decided.
  */
 #include "decide.h"
+#include "enums.h"
 #include "open.h"
 #include "refuse.h"
 #include "rewrite.h"
@@ -32,21 +33,29 @@ INLINE void key_of_fragment(const struct headers *h, struct fragment_key *key)
 }
 
 /* The ports that later fragments of this packet will need. */
-NOINLINE void remember_fragment(const struct headers *h, __u64 now)
+GLOBAL int remember_fragment(const struct headers *h, __u64 now)
 {
+	struct fragment value = {};
 	struct fragment_key key;
-	const struct fragment value = { h->tuple.source_port, h->tuple.destination_port, 0, now + FRAGMENT_NS };
 
+	if (!h)
+		return 0;
+	value.source_port = h->tuple.source_port;
+	value.destination_port = h->tuple.destination_port;
+	value.expires = now + FRAGMENT_NS;
 	key_of_fragment(h, &key);
 	map_update(&fragments, &key, &value, BPF_ANY);
+	return 0;
 }
 
 /* Give a later fragment the ports of the first; false where they are not known. */
-NOINLINE bool recall_fragment(struct headers *h, __u64 now)
+GLOBAL int recall_fragment(struct headers *h, __u64 now)
 {
-	struct fragment_key key;
 	const struct fragment *first;
+	struct fragment_key key;
 
+	if (!h)
+		return false;
 	key_of_fragment(h, &key);
 	first = map_lookup(&fragments, &key);
 	if (!first || first->expires <= now)
@@ -90,6 +99,23 @@ INLINE void clear_verdict(struct verdict *v)
 	v->endpoint = NO_ENDPOINT;
 }
 
+GLOBAL int parse_skb(struct __sk_buff *ctx, struct work *w)
+{
+	return w ? parse(ctx, false, ntohs(ctx->protocol), &w->packet) : OTHER_PACKET;
+}
+
+GLOBAL int decide_about(struct work *w, const struct config *settings)
+{
+	if (w && settings)
+		decide(w, settings);
+	return 0;
+}
+
+GLOBAL long rewrite_skb(struct __sk_buff *ctx, const struct work *w, const struct flow *flow)
+{
+	return w && flow ? rewrite(ctx, false, &w->packet.outer, flow) : -1;
+}
+
 /* A packet of a flow that there is. */
 INLINE int follow(struct __sk_buff *ctx, struct work *w, const struct config *settings, struct flow *flow)
 {
@@ -112,18 +138,21 @@ INLINE int follow(struct __sk_buff *ctx, struct work *w, const struct config *se
 			return drop(DROPPED_SCTP_FRAGMENT);
 		remember_fragment(h, w->now);
 	}
-	if (rewrite(ctx, false, h, flow))
+	if (rewrite_skb(ctx, w, flow))
 		return drop(DROPPED_REWRITE);
 	return w->place == COMES_IN ? send_incoming(ctx, settings, h, flow) : send_outgoing(ctx, settings, h, flow);
 }
 
 /* An ICMP error about a packet of a flow that there is: `was` is the direction that it travels in. */
-NOINLINE int follow_error(struct __sk_buff *ctx, struct work *w, const struct config *settings)
+GLOBAL int follow_error(struct __sk_buff *ctx, struct work *w, const struct config *settings)
 {
-	struct headers *inner = &w->packet.inner;
+	const struct headers *inner;
 	struct tuple was = {};
 	struct flow *flow;
 
+	if (!w || !settings)
+		return NEXT;
+	inner = &w->packet.inner;
 	was.source = inner->tuple.destination;
 	was.source_port = inner->tuple.destination_port;
 	was.destination = inner->tuple.source;
@@ -150,15 +179,19 @@ NOINLINE int follow_error(struct __sk_buff *ctx, struct work *w, const struct co
 }
 
 /* The first packet of a flow. */
-NOINLINE int begin(struct __sk_buff *ctx, struct work *w, const struct config *settings)
+GLOBAL int begin(struct __sk_buff *ctx, struct work *w, const struct config *settings)
 {
-	const struct headers *h = &w->packet.outer;
-	struct verdict *v = &w->verdict;
+	const struct headers *h;
+	struct verdict *v;
 	struct flow *flow;
 	__u32 reason;
 
+	if (!w || !settings)
+		return NEXT;
+	h = &w->packet.outer;
+	v = &w->verdict;
 	clear_verdict(v);
-	decide(w, settings);
+	decide_about(w, settings);
 	record(settings, v);
 	if (settings->flags & ONLY_DECIDE)
 		return NEXT;
@@ -190,7 +223,7 @@ NOINLINE int begin(struct __sk_buff *ctx, struct work *w, const struct config *s
 		return drop(DROPPED_FLOWS_FULL);
 	if (h->fragment == FIRST_FRAGMENT)
 		remember_fragment(h, w->now);
-	if (rewrite(ctx, false, h, flow))
+	if (rewrite_skb(ctx, w, flow))
 		return drop(DROPPED_REWRITE);
 	return w->place == COMES_IN ? send_incoming(ctx, settings, h, flow) : send_outgoing(ctx, settings, h, flow);
 }
@@ -208,7 +241,7 @@ INLINE int handle(struct __sk_buff *ctx, enum place place)
 		return NEXT;
 	h = &w->packet.outer;
 	w->place = place;
-	switch (parse(ctx, false, ntohs(ctx->protocol), &w->packet)) {
+	switch (parse_skb(ctx, w)) {
 	case OTHER_PACKET:
 		return NEXT;
 	case ERROR_PACKET:
@@ -242,6 +275,54 @@ SEC("tc/egress")
 int plumbline_egress(struct __sk_buff *ctx)
 {
 	return handle(ctx, GOES_OUT);
+}
+
+/*
+ * Before there is an skb: packets of flows that tc has begun, and whose way is out again by an uplink. Node ports and
+ * virtual IPs whose endpoint is on another node are turned round here. Everything else goes up to tc.
+ *
+ * A frame says nothing of checksums that a device is still to compute, so this belongs on real interfaces, or on a veth
+ * whose peer computes its own.
+ */
+SEC("xdp")
+int plumbline_xdp(struct xdp_md *ctx)
+{
+	const __u32 zero = 0;
+	const struct config *settings = map_lookup(&config, &zero);
+	struct work *w = map_lookup(&work, &zero);
+	const struct headers *h;
+	const __u32 *device;
+	__be16 ethertype;
+	__u8 macs[12];
+	struct flow *flow;
+	__u32 ifindex;
+
+	if (!settings || !w || !(settings->flags & STRAIGHT) || settings->flags & (STATELESS | ONLY_DECIDE))
+		return XDP_PASS;
+	h = &w->packet.outer;
+	if (xdp_load(ctx, 12, &ethertype, sizeof(ethertype)) ||
+	    parse(ctx, true, ntohs(ethertype), &w->packet) != TRANSPORT_PACKET)
+		return XDP_PASS;
+	if (h->fragment != WHOLE || h->ttl <= 1)
+		return XDP_PASS;
+	w->now = now_ns();
+	flow = find_flow(h, w->now);
+	if (!flow || flow->flags & TO_HOST || flow->epoch != settings->epoch ||
+	    h->l4 - h->l3 + h->l4_length > flow->mtu)
+		return XDP_PASS;
+	ifindex = flow->ifindex;
+	device = map_lookup(&devices, &ifindex);
+	if (!device || !(*device & UPLINK))
+		return XDP_PASS;
+	keep_alive(h, flow, w->now);
+	__builtin_memcpy(macs, flow->destination_mac, 6);
+	__builtin_memcpy(macs + 6, flow->source_mac, 6);
+	if (rewrite(ctx, true, h, flow) || count_hop(ctx, true, h) || xdp_store(ctx, 0, macs, sizeof(macs))) {
+		count(DROPPED_REWRITE);
+		return XDP_DROP;
+	}
+	count(XDP_FORWARDED);
+	return ifindex == ctx->ingress_ifindex ? XDP_TX : redirect(ifindex, 0);
 }
 
 /* As many keys as fit a page, after a head of 16 bytes with their number. */

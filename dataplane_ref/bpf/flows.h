@@ -65,9 +65,12 @@ INLINE void stop_counting(struct flow *flow)
 	}
 }
 
-NOINLINE void forget(const struct tuple *key, struct flow *flow)
+GLOBAL int forget(const struct tuple *key, struct flow *flow)
 {
 	struct tuple other;
+
+	if (!key || !flow)
+		return 0;
 
 	key_of_reply(flow, key->protocol, &other);
 	if (flow->flags & REPLY) {
@@ -80,6 +83,7 @@ NOINLINE void forget(const struct tuple *key, struct flow *flow)
 	}
 	map_delete(&flows, &other);
 	map_delete(&flows, key);
+	return 0;
 }
 
 INLINE __u64 lifetime(const struct config *config, __u8 protocol, __u32 flags)
@@ -124,15 +128,15 @@ INLINE struct flow *find_flow(const struct headers *h, __u64 now)
 }
 
 /* Tell the other direction's entry of what was seen in this one, and keep it alive as long. */
-NOINLINE void tell_other(const struct tuple *key, struct flow *flow, __u64 now)
+GLOBAL int tell_other(const struct tuple *key, struct flow *flow, __u64 now)
 {
 	const __u32 zero = 0;
 	const struct config *settings = map_lookup(&config, &zero);
 	struct tuple other_key;
 	struct flow *other;
 
-	if (!settings)
-		return;
+	if (!key || !flow || !settings)
+		return 0;
 	key_of_reply(flow, key->protocol, &other_key);
 	other = map_lookup(&flows, &other_key);
 	if (other) {
@@ -146,6 +150,7 @@ NOINLINE void tell_other(const struct tuple *key, struct flow *flow, __u64 now)
 	}
 	flow->expires = now + lifetime(settings, key->protocol, flow->flags);
 	flow->refreshed = now;
+	return 0;
 }
 
 /* A packet of the flow was seen. */
@@ -173,11 +178,14 @@ INLINE void keep_alive(const struct headers *h, struct flow *flow, __u64 now)
  */
 #define EEXIST 17
 
-NOINLINE long claim(const struct tuple *key, const struct flow *entry, __u64 now)
+GLOBAL long claim(const struct tuple *key, const struct flow *entry, __u64 now)
 {
-	long error = map_update(&flows, key, entry, BPF_NOEXIST);
 	struct flow *there;
+	long error;
 
+	if (!key || !entry)
+		return -EEXIST;
+	error = map_update(&flows, key, entry, BPF_NOEXIST);
 	if (error != -EEXIST)
 		return error;
 	there = map_lookup(&flows, key);

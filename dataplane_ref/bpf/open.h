@@ -6,13 +6,21 @@
 #include "decide.h"
 
 /* A client stays with an endpoint for so long after its last new connection (Service API, sessionAffinityConfig). */
-NOINLINE void remember(const struct work *w, __u32 generation)
+GLOBAL int remember(const struct work *w, __u32 generation)
 {
-	const struct affinity_key key = { w->packet.outer.tuple.source, w->verdict.service_port };
-	const struct affinity value = { w->now + w->affinity_seconds * 1000000000ULL, w->verdict.endpoint, generation };
+	struct affinity_key key;
+	struct affinity value;
 
+	if (!w)
+		return 0;
+	key.client = w->packet.outer.tuple.source;
+	key.service_port = w->verdict.service_port;
+	value.expires = w->now + w->affinity_seconds * 1000000000ULL;
+	value.endpoint = w->verdict.endpoint;
+	value.generation = generation;
 	if (map_update(&affinities, &key, &value, BPF_ANY))
 		count(AFFINITY_FULL);
+	return 0;
 }
 
 /* Whether a node's own process is at the rewritten end of a packet: such packets take another way in. */
@@ -24,12 +32,14 @@ INLINE bool is_on_node(const struct address *address)
 }
 
 /* The entry for the endpoint's packets, under a source port that nobody else has there. */
-NOINLINE long claim_reply(struct work *w, const struct config *settings, bool masqueraded)
+GLOBAL long claim_reply(struct work *w, const struct config *settings, bool masqueraded)
 {
-	const __u32 ports = settings->masquerade_last - settings->masquerade_first + 1;
 	long error = -EEXIST;
-	__u32 port;
+	__u32 port, ports;
 
+	if (!w || !settings)
+		return -1;
+	ports = settings->masquerade_last - settings->masquerade_first + 1;
 	if (!masqueraded)
 		error = claim(&w->reply_key, &w->reply, w->now);
 	if (error != -EEXIST)
@@ -49,15 +59,23 @@ NOINLINE long claim_reply(struct work *w, const struct config *settings, bool ma
  * Open the flow that was decided on: `w->flow` becomes the client's entry. Returns 0, or the counter of the reason why
  * it could not be opened; then there is no trace of it.
  */
-NOINLINE __u32 open_flow(struct work *w, const struct config *settings)
+GLOBAL __u32 open_flow(struct work *w, const struct config *settings)
 {
-	const struct headers *h = &w->packet.outer;
-	struct verdict *v = &w->verdict;
-	struct flow *flow = &w->flow, *reply = &w->reply;
-	struct tuple *key = &w->reply_key;
-	const struct endpoint *endpoint = map_lookup(&endpoints, &v->endpoint);
+	const struct endpoint *endpoint;
+	const struct headers *h;
+	struct flow *flow, *reply;
+	struct verdict *v;
+	struct tuple *key;
 	long error;
 
+	if (!w || !settings)
+		return DROPPED_INCONSISTENT;
+	h = &w->packet.outer;
+	v = &w->verdict;
+	flow = &w->flow;
+	reply = &w->reply;
+	key = &w->reply_key;
+	endpoint = map_lookup(&endpoints, &v->endpoint);
 	if (!endpoint)
 		return DROPPED_INCONSISTENT;
 	reply->source = h->tuple.destination;

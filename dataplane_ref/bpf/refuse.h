@@ -83,12 +83,16 @@ INLINE long swap_macs(void *ctx)
  * Turn the packet into its own refusal, on its way back. Room is made before the IP header; what is kept of the packet
  * is a multiple of four bytes (never less than the IP header and eight bytes, which RFC 792 asks for).
  */
-NOINLINE long make_refusal(struct __sk_buff *ctx, const struct headers *h, const struct config *settings)
+GLOBAL long make_refusal(struct __sk_buff *ctx, const struct headers *h, const struct config *settings)
 {
-	const bool ipv6 = h->family == 6;
-	const __u32 most = ipv6 ? MOST_OF_IPV6 : MOST_OF_IPV4;
-	__u32 kept = h->l4 - h->l3 + h->l4_length, sum = 0;
+	__u32 most, kept, sum = 0;
+	bool ipv6;
 
+	if (!h || !settings)
+		return -1;
+	ipv6 = h->family == 6;
+	most = ipv6 ? MOST_OF_IPV6 : MOST_OF_IPV4;
+	kept = h->l4 - h->l3 + h->l4_length;
 	kept = kept > most ? most : kept & ~3U;
 	if (h->l3 + kept > ctx->len)
 		return -1;

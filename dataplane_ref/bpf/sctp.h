@@ -13,7 +13,7 @@
 #define SCTP_CHECKSUM 8 /* where in the SCTP header; little-endian there */
 
 /* The change of the checksum of `length` bytes whose first four changed by `difference` (as they lie in memory). */
-NOINLINE __u32 sctp_checksum_change(__u32 difference, __u32 length)
+GLOBAL __u32 sctp_checksum_change(__u32 difference, __u32 length)
 {
 	const __u32 zero = 0;
 	struct crc_tables *tables = map_lookup(&crc_tables, &zero);

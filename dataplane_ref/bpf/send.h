@@ -10,9 +10,10 @@
 #include "flows.h"
 #include "rewrite.h"
 
-#define PASS TCX_PASS
-#define DROP TCX_DROP
-#define NEXT TCX_NEXT
+/* The same numbers in TCX and in tc's direct action (TCX_…, TC_ACT_…). */
+#define NEXT -1 /* let other programs, and then the stack, have it */
+#define PASS 0
+#define DROP 2
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -45,11 +46,14 @@ INLINE int to_own_process(struct __sk_buff *ctx, const struct config *settings)
 }
 
 /* Ask the kernel for the way, and let the flow remember it. Returns the answer's code (BPF_FIB_LKUP_RET_…). */
-NOINLINE long find_way(struct __sk_buff *ctx, const struct config *settings, const struct headers *h, struct flow *flow,
-		       __u32 from)
+GLOBAL long find_way(struct __sk_buff *ctx, const struct config *settings, const struct headers *h, struct flow *flow,
+		     __u32 from)
 {
 	struct bpf_fib_lookup way = {};
 	long answer;
+
+	if (!settings || !h || !flow)
+		return -1;
 
 	way.family = h->family == 4 ? AF_INET : AF_INET6;
 	way.l4_protocol = h->tuple.protocol;
