@@ -199,7 +199,7 @@ GLOBAL int begin(struct __sk_buff *ctx, struct work *w, const struct config *set
 		/* What goes on through this node need not be looked at again on its way out; what ends here may be a
 		 * tunnel's, and what is in it is still to come. */
 		if (w->place == COMES_IN && !(w->destination_flags & ON_NODE))
-			ctx->mark |= settings->mark;
+			add_mark(ctx, settings->mark);
 		return NEXT;
 	}
 	if (v->outcome == DROPPED)
@@ -210,7 +210,7 @@ GLOBAL int begin(struct __sk_buff *ctx, struct work *w, const struct config *set
 		count(REFUSALS_SENT);
 		if (w->place == GOES_OUT)
 			return to_own_process(ctx, settings);
-		ctx->mark |= settings->mark;
+		add_mark(ctx, settings->mark);
 		return redirect(ctx->ifindex, 0);
 	}
 	if (h->fragment == FIRST_FRAGMENT && h->tuple.protocol == PROTOCOL_SCTP)
@@ -237,7 +237,7 @@ INLINE int handle(struct __sk_buff *ctx, enum place place)
 	struct headers *h;
 	struct flow *flow;
 
-	if (!settings || !w || ctx->mark & settings->mark)
+	if (!settings || !w || mark_of(ctx) & settings->mark)
 		return NEXT;
 	h = &w->packet.outer;
 	w->place = place;

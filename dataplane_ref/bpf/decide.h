@@ -148,7 +148,7 @@ INLINE void decide(struct work *w, const struct config *settings)
 	}
 
 	v->reason = 0;
-	if (frontend->flags & CLIENT_AFFINITY) {
+	if (frontend->flags & CLIENT_AFFINITY && !(settings->flags & STATELESS)) {
 		w->affinity_seconds = frontend->affinity_seconds;
 		v->endpoint = remembered(frontend, &tuple->source, membership, w->now);
 		v->by_affinity = v->endpoint != NO_ENDPOINT;

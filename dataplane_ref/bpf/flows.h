@@ -90,7 +90,9 @@ INLINE __u64 lifetime(const struct config *config, __u8 protocol, __u32 flags)
 {
 	if (protocol != PROTOCOL_TCP)
 		return flags & ANSWERED ? config->udp_stream_ns : config->udp_ns;
-	if (flags & (CLOSED | FINISHED | PEER_FINISHED))
+	if (flags & CLOSED)
+		return config->tcp_closed_ns;
+	if (flags & (FINISHED | PEER_FINISHED))
 		return config->tcp_closing_ns;
 	return flags & ANSWERED ? config->tcp_established_ns : config->tcp_opening_ns;
 }
@@ -98,7 +100,7 @@ INLINE __u64 lifetime(const struct config *config, __u8 protocol, __u32 flags)
 /*
  * Whether a packet of the client may go on as its flow says. UDP and SCTP flows end with their endpoint; TCP
  * connections stay with one that drains (nobody else could continue them), until they are closed and their ports are
- * used anew.
+ * used anew. One that was never answered is no connection yet, and its next attempt may try somebody else.
  */
 INLINE bool goes_on(const struct headers *h, const struct flow *flow)
 {
@@ -106,8 +108,12 @@ INLINE bool goes_on(const struct headers *h, const struct flow *flow)
 
 	if (flow->flags & REPLY)
 		return true;
-	if (h->tuple.protocol == PROTOCOL_TCP)
-		return !starts_anew || !(flow->flags & (CLOSED | FINISHED));
+	if (h->tuple.protocol == PROTOCOL_TCP && !starts_anew)
+		return true;
+	if (h->tuple.protocol == PROTOCOL_TCP && flow->flags & (CLOSED | FINISHED))
+		return false;
+	if (h->tuple.protocol == PROTOCOL_TCP && flow->flags & ANSWERED)
+		return true;
 	if (is_current(flow->endpoint, flow->generation, SERVING))
 		return true;
 	count(STALE_FLOWS);

@@ -86,6 +86,30 @@ struct packet {
 	struct headers inner;
 };
 
+/*
+ * A packet's mark, read and written at its own place in the context: compilers that keep the place in a register make
+ * a program that verifiers refuse ("modified ctx ptr").
+ */
+INLINE __u32 mark_of(const struct __sk_buff *ctx)
+{
+	__u32 mark;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)"
+		     : "=r"(mark)
+		     : "r"(ctx), "i"(__builtin_offsetof(struct __sk_buff, mark)));
+	return mark;
+}
+
+INLINE void add_mark(struct __sk_buff *ctx, __u32 bit)
+{
+	__u32 mark = mark_of(ctx) | bit;
+
+	asm volatile("*(u32 *)(%0 + %1) = %2"
+		     :
+		     : "r"(ctx), "i"(__builtin_offsetof(struct __sk_buff, mark)), "r"(mark)
+		     : "memory");
+}
+
 INLINE long load(void *ctx, bool xdp, __u32 offset, void *to, __u32 size)
 {
 	return xdp ? xdp_load(ctx, offset, to, size) : skb_load(ctx, offset, to, size);
@@ -250,6 +274,7 @@ INLINE enum kind_of_packet parse(void *ctx, bool xdp, __u32 ethertype, struct pa
 	__u8 protocol, type;
 
 	h->l3 = ETHERNET_BYTES;
+	h->tcp_flags = 0;
 	if (!parse_network(ctx, xdp, ethertype, h))
 		return OTHER_PACKET;
 	protocol = h->tuple.protocol;

@@ -27,7 +27,7 @@ INLINE int drop(__u32 reason)
 /* Let it go on, and no other hook of this node look at it again. */
 INLINE int pass_marked(struct __sk_buff *ctx, const struct config *settings)
 {
-	ctx->mark |= settings->mark;
+	add_mark(ctx, settings->mark);
 	return PASS;
 }
 
@@ -41,7 +41,7 @@ INLINE int to_own_process(struct __sk_buff *ctx, const struct config *settings)
 
 	if (skb_store(ctx, 0, macs, sizeof(macs), 0))
 		return drop(DROPPED_REWRITE);
-	ctx->mark |= settings->mark;
+	add_mark(ctx, settings->mark);
 	return redirect(settings->loopback, BPF_F_INGRESS);
 }
 
@@ -118,7 +118,7 @@ INLINE int send_incoming(struct __sk_buff *ctx, const struct config *settings, c
 	device = map_lookup(&devices, &ifindex);
 	if (device && *device & PEER_IS_POD)
 		return redirect_peer(ifindex, 0);
-	ctx->mark |= settings->mark;
+	add_mark(ctx, settings->mark);
 	return redirect(ifindex, 0);
 }
 
@@ -136,7 +136,7 @@ INLINE int send_outgoing(struct __sk_buff *ctx, const struct config *settings, c
 	}
 	if (same_address(&flow->destination, &h->tuple.destination))
 		return pass_marked(ctx, settings);
-	ctx->mark |= settings->mark;
+	add_mark(ctx, settings->mark);
 	if (flow->epoch == settings->epoch) {
 		answer = BPF_FIB_LKUP_RET_SUCCESS;
 	} else {

@@ -170,11 +170,12 @@ struct config {
 	__u32 verdicts; /* how many the array `verdicts` holds */
 	__u64 tcp_established_ns; /* how long flows live without a packet */
 	__u64 tcp_opening_ns; /* before an answer was seen */
-	__u64 tcp_closing_ns; /* after FIN or RST */
+	__u64 tcp_closing_ns; /* after one FIN */
+	__u64 tcp_closed_ns; /* after both, or RST */
 	__u64 udp_ns; /* before an answer was seen; SCTP too */
 	__u64 udp_stream_ns; /* after */
 };
-EXPECT_SIZE(struct config, 96);
+EXPECT_SIZE(struct config, 104);
 
 /* ---- State: written by the datapath -------------------------------------------------------------------------- */
 
@@ -304,7 +305,7 @@ enum counter {
 	DROPPED_REWRITE = 9, /* the packet could not be changed */
 	DROPPED_SCTP_FRAGMENT = 10, /* its checksum cannot be known from a part */
 	AFFINITY_FULL = 11, /* a client could not be remembered */
-	STALE_FLOWS = 12, /* UDP and SCTP flows whose endpoint is gone */
+	STALE_FLOWS = 12, /* UDP and SCTP flows, and attempts at TCP ones, whose endpoint is gone */
 	ERRORS_TRANSLATED = 13,
 	WENT_STRAIGHT = 14, /* past the stack */
 	XDP_FORWARDED = 15,
