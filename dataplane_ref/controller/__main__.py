@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--max-affinities", type=int, default=262144, metavar="N", help="(%(default)s)")
     add("--max-source-ranges", type=int, default=16384, metavar="N", help="(%(default)s)")
     add("--xdp", default="auto", choices=("auto", "native", "generic", "off"))
-    add("--straight", default="on", choices=("on", "off"), help="past the stack where the way is known (%(default)s)")
+    add("--no-straight", action="store_true", help="always through the stack, where the way is known too")
     add("--health-port", type=int, default=10256, metavar="PORT", help="0: none (%(default)s)")
     return parsing
 
@@ -57,7 +57,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         scheduler=arguments.scheduler,
         masquerade_ports=port_range(arguments.masquerade_ports, "--masquerade-ports"),
         mark=arguments.mark,
-        straight=arguments.straight == "on",
+        straight=not arguments.no_straight,
         **configured,
     )
 
