@@ -34,13 +34,12 @@ def select(
     slices: Iterable[CompactSlice], name: str, protocol: int, family: int, node: str, zone: str | None
 ) -> Selection:
     """The endpoints of a Service port, by its name and protocol, as a node in a zone sees them."""
-    found = [
-        (each, port[2])
-        for each in slices
-        if each.family == family
-        for port in each.ports
-        if port[0] == name and port[1] == protocol
-    ]
+    found = []
+    for each in slices:
+        if each.family == family:
+            for port_name, port_protocol, number in each.ports:
+                if port_name == name and port_protocol == protocol:
+                    found.append((each, number))
     if len(found) == 1 and found[0][0].plain:
         only, port = found[0]
         packed = only.addresses

@@ -42,7 +42,7 @@ class Served:
         try:
             connection.request(method, path)
             return connection.getresponse()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):  # the latter from a port as it closes
             return None
 
     def status(self, port: int, wanted: int | None) -> bool:
