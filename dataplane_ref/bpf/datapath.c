@@ -99,13 +99,9 @@ INLINE void clear_verdict(struct verdict *v)
 	v->endpoint = NO_ENDPOINT;
 }
 
-GLOBAL int parse_skb(struct __sk_buff *ctx, struct work *w)
+GLOBAL int parse_slowly(struct __sk_buff *ctx, struct work *w)
 {
-	if (!w)
-		return OTHER_PACKET;
-	if (parse_at_once(ctx, &w->packet.outer))
-		return TRANSPORT_PACKET;
-	return parse(ctx, false, ntohs(ctx->protocol), &w->packet);
+	return !w ? OTHER_PACKET : parse(ctx, false, ntohs(ctx->protocol), &w->packet);
 }
 
 GLOBAL int decide_about(struct work *w, const struct config *settings)
@@ -116,16 +112,17 @@ GLOBAL int decide_about(struct work *w, const struct config *settings)
 }
 
 /* Rewrite the packet as its flow says, and send it on. */
-GLOBAL int carry_out(struct __sk_buff *ctx, const struct work *w, const struct config *settings, struct flow *flow)
+INLINE int carry_out(struct __sk_buff *ctx, const struct work *w, const struct config *settings, struct flow *flow)
 {
 	const struct headers *h;
 	enum way way;
+	bool hop;
 
-	if (!w || !settings || !flow)
-		return NEXT;
 	h = &w->packet.outer;
 	way = w->place == COMES_IN ? way_of_incoming(ctx, settings, h, flow) : way_of_outgoing(ctx, settings, h, flow);
-	if (rewrite(ctx, false, h, flow, counts_as_hop(way, w->place)))
+	hop = is_straight(way) && w->place == COMES_IN;
+	if (h->plain ? rewrite_in_place(ctx, h, flow, hop, is_straight(way)) :
+		       rewrite(ctx, false, h, flow, hop) || (is_straight(way) && write_macs(ctx, flow)))
 		return drop(DROPPED_REWRITE);
 	return take(ctx, settings, flow, way);
 }
@@ -187,7 +184,7 @@ GLOBAL int follow_error(struct __sk_buff *ctx, struct work *w, const struct conf
 		way = way_of_outgoing(ctx, settings, &w->packet.outer, flow);
 	else if (flow->flags & TO_HOST && flow->flags & FROM_HOST)
 		way = TO_PROCESS;
-	if (rewrite_error(ctx, false, &w->packet, &was, flow))
+	if (rewrite_error(ctx, false, &w->packet, &was, flow) || (is_straight(way) && write_macs(ctx, flow)))
 		return drop(DROPPED_REWRITE);
 	count(ERRORS_TRANSLATED);
 	return take(ctx, settings, flow, way);
@@ -208,9 +205,16 @@ GLOBAL int begin(struct __sk_buff *ctx, struct work *w, const struct config *set
 	clear_verdict(v);
 	decide_about(w, settings);
 	record(settings, v);
-	if (settings->flags & ONLY_DECIDE)
+	if (settings->flags & (ONLY_DECIDE | STATELESS))
 		return NEXT;
 	if (v->outcome == PASSED) {
+		const int apart = keep_apart(w, settings);
+
+		if (apart < 0)
+			return drop(DROPPED_NO_PORT);
+		flow = apart ? map_lookup(&flows, &h->tuple) : NULL;
+		if (flow)
+			return carry_out(ctx, w, settings, flow);
 		/* What goes on through this node need not be looked at again on its way out; what ends here may be a
 		 * tunnel's, and what is in it is still to come. */
 		if (w->place == COMES_IN && !(w->destination_flags & ON_NODE))
@@ -254,7 +258,7 @@ INLINE int handle(struct __sk_buff *ctx, enum place place)
 		return NEXT;
 	h = &w->packet.outer;
 	w->place = place;
-	switch (parse_skb(ctx, w)) {
+	switch (parse_at_once(ctx, h) ? TRANSPORT_PACKET : parse_slowly(ctx, w)) {
 	case OTHER_PACKET:
 		return NEXT;
 	case ERROR_PACKET:

@@ -108,7 +108,7 @@ INLINE long rewrite_transport(void *ctx, bool xdp, const struct headers *h, cons
 		return rewrite_sctp_ports(ctx, xdp, h, before, ports);
 	if (correct(ctx, xdp, checksum, flow->addresses_change, flags | BPF_F_PSEUDO_HDR))
 		return -1;
-	if (before == ports)
+	if (!flow->ports_change)
 		return 0;
 	if (correct(ctx, xdp, checksum, flow->ports_change, flags))
 		return -1;
@@ -131,7 +131,9 @@ INLINE void work_out_changes(const struct tuple *was, __u8 family, struct flow *
 		change = checksum_difference(&was->source, sizeof(after), &after, sizeof(after), 0);
 	}
 	flow->addresses_change = fold(change);
-	flow->ports_change = fold(checksum_difference(&was->source_port, 4, &flow->source_port, 4, 0));
+	flow->ports_change = 0;
+	if (was->source_port != flow->source_port || was->destination_port != flow->destination_port)
+		flow->ports_change = fold(checksum_difference(&was->source_port, 4, &flow->source_port, 4, 0));
 }
 
 /* From the TTL on, an IPv4 header is all that a flow changes; from the hop limit on, an IPv6 header is. */
@@ -173,6 +175,57 @@ INLINE long rewrite(void *ctx, bool xdp, const struct headers *h, const struct f
 	if (error || h->fragment == LATER_FRAGMENT)
 		return error;
 	return rewrite_transport(ctx, xdp, h, flow);
+}
+
+/*
+ * The same for what `parse_at_once` has read: everything is where it always is, and is written in place; MACs too, if
+ * the packet goes on from here. Checksums first, since helpers that change them make the packet's place unknown.
+ */
+INLINE long rewrite_in_place(struct __sk_buff *ctx, const struct headers *h, const struct flow *flow, bool hop,
+			     bool macs)
+{
+	const bool udp = h->tuple.protocol == PROTOCOL_UDP;
+	const __u64 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
+	const __u32 checksum = h->l4 + (udp ? UDP_CHECKSUM : TCP_CHECKSUM);
+	__u8 *data, *end, *ports;
+
+	if (skb_l4_checksum(ctx, checksum, 0, flow->addresses_change, flags | BPF_F_PSEUDO_HDR))
+		return -1;
+	if (flow->ports_change && skb_l4_checksum(ctx, checksum, 0, flow->ports_change, flags))
+		return -1;
+	data = (__u8 *)(long)ctx->data;
+	end = (__u8 *)(long)ctx->data_end;
+	if (h->family == 4) {
+		struct ipv4_header *ip = (void *)(data + ETHERNET_BYTES);
+		__u32 sum = (__u16)~h->checksum + flow->addresses_change;
+
+		ports = (__u8 *)(ip + 1);
+		if (ports + 4 > end)
+			return -1;
+		if (hop) {
+			ip->ttl = h->ttl - 1;
+			sum += (__u16)~htons(0x0100);
+		}
+		ip->checksum = ~fold(sum);
+		ip->source = flow->source.words[3];
+		ip->destination = flow->destination.words[3];
+	} else {
+		struct ipv6_header *ip = (void *)(data + ETHERNET_BYTES);
+
+		ports = (__u8 *)(ip + 1);
+		if (ports + 4 > end)
+			return -1;
+		if (hop)
+			ip->hop_limit = h->ttl - 1;
+		ip->source = flow->source;
+		ip->destination = flow->destination;
+	}
+	__builtin_memcpy(ports, &flow->source_port, 4);
+	if (macs) {
+		__builtin_memcpy(data, flow->destination_mac, 6);
+		__builtin_memcpy(data + 6, flow->source_mac, 6);
+	}
+	return 0;
 }
 
 /*

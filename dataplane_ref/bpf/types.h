@@ -204,7 +204,7 @@ struct flow {
 	__u64 expires; /* ns of CLOCK_MONOTONIC */
 	__u64 refreshed; /* when `expires` was last set */
 	__u32 addresses_change; /* by what the new addresses change a checksum (RFC 1624), folded to 16 bits */
-	__u32 ports_change; /* … and the new ports */
+	__u32 ports_change; /* … and the new ports; 0 where they are the old ones */
 	__u32 ifindex; /* the way its packets take, while epoch is config's */
 	__u32 epoch;
 	__u8 destination_mac[6];

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--scheduler", default="random", choices=list(SCHEDULERS), help="for Services that do not say (%(default)s)")
     add("--masquerade-ports", default="61000-65535", metavar="FIRST-LAST")
+    add("--node-port-range", default="30000-32767", metavar="FIRST-LAST", help="as kube-apiserver's")
     add("--mark", type=lambda text: int(text, 0), default=MARK, metavar="BIT")
     add("--max-services", type=int, default=65536, metavar="N", help="Service ports, in each family (%(default)s)")
     add("--max-endpoints", type=int, default=131072, metavar="N", help="(%(default)s)")
@@ -56,6 +57,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         cluster_cidrs=cidrs(arguments.cluster_cidr, "--cluster-cidr"),
         scheduler=arguments.scheduler,
         masquerade_ports=port_range(arguments.masquerade_ports, "--masquerade-ports"),
+        node_port_range=port_range(arguments.node_port_range, "--node-port-range"),
         mark=arguments.mark,
         straight=not arguments.no_straight,
         **configured,

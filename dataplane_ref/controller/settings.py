@@ -50,6 +50,7 @@ class Settings(Struct, frozen=True):
     interface_name_prefix: str = ""
     scheduler: str = "random"
     masquerade_ports: tuple[int, int] = (61000, 65535)
+    node_port_range: tuple[int, int] = (30000, 32767)
     mark: int = MARK
     straight: bool = True
     more_flags: tuple[str, ...] = ()  # further names of `enum config_flag`: RECORD_VERDICTS, ONLY_DECIDE, STATELESS
