@@ -20,14 +20,15 @@ export PATH := $(PATH):$(SYSTEM_PATH)
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help certify test contract setup datapath lint format controls versions control-plane bench soak kills clean
+.PHONY: help certify test contract setup datapath lint format controls mutants versions control-plane bench soak
+.PHONY: kills clean
 .PHONY: system kube-proxy proxy programs
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 - \2/p' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: PROXY_MODE=$(PROXY_MODE) LEVEL=$(LEVEL) REPORT=$(REPORT) ARGS= N=$(N) PYTHON=python3'
 
-certify: $(READY) proxy ## certify kube-proxy in an embedded lab; writes report/ (PROXY_MODE, LEVEL, REPORT, ARGS)
+certify: $(READY) proxy ## certify kube-proxy, or PROXY_MODE=ebpf, in an embedded lab; writes report/ (LEVEL, REPORT, ARGS)
 	@mkdir -p "$(REPORT)"
 	$(BIN)/python -m pytest --proxy-mode=$(PROXY_MODE) --level=$(LEVEL) --report="$(REPORT)" \
 	  --junitxml="$(REPORT)/junit.xml" --report-log="$(REPORT)/reportlog.jsonl" $(ARGS)
@@ -56,6 +57,9 @@ format: $(READY) ## let ruff format the code and mend what it can
 
 controls: setup ## prove that the suite goes red on broken dataplanes
 	$(BIN)/python -m tests.controls
+
+mutants: $(READY) ## prove that the suite notices every mutant of the reference datapath; writes docs/mutants.md (ARGS)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 versions: setup ## judge the four newest minor releases of kube-proxy; writes docs/versions.md (ARGS)
 	$(BIN)/python -m tests.versions $(ARGS)

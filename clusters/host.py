@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clusters import kernel
+from clusters import bpf, kernel
 from clusters.errors import UsageError
 
 IptablesBackend = Literal["nft", "legacy"]
@@ -40,7 +40,8 @@ class HostReport:
     """What the host is, for the report: `tools` maps a program to its version, None where it is absent.
 
     `iptables_backend` is nft or legacy; `iptables_chosen` says that it is not simply what the machine's iptables is.
-    `rootless`: the lab lives in a user namespace, because an ordinary user asked.
+    `rootless`: the lab lives in a user namespace, because an ordinary user asked. `lacks_bpf`: why BPF cannot be
+    loaded here, in a phrase; None where it can.
     """
 
     kernel: str
@@ -50,6 +51,7 @@ class HostReport:
     iptables_backend: IptablesBackend | None
     iptables_chosen: bool
     rootless: bool
+    lacks_bpf: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON types."""
@@ -105,7 +107,7 @@ def check(
     iptables_backend: IptablesBackend | None = None,
     pod_network: str = "routed",
 ) -> HostReport:
-    """Checks that the lab can run in `mode` (iptables, nftables, ipvs, or any other: the lab itself).
+    """Checks that the lab can run in `mode` (iptables, nftables, ipvs, ebpf, or any other: the lab itself).
 
     `iptables_backend` asks for iptables' `nft` or `legacy` programs; None is the machine's default, except that an
     ordinary user gets `legacy` where it works (see `prefers_legacy`).
@@ -114,6 +116,8 @@ def check(
     """
     machine = machine or Machine.here()
     _check_system(machine)
+    if mode == "ebpf" and machine.euid != 0:
+        raise UsageError("The reference datapath loads BPF, which needs root: run the same command with sudo.")
     _check_tools(mode, machine)
     if iptables_backend:
         _check_backend(iptables_backend, machine)
@@ -131,6 +135,7 @@ def check(
         iptables_backend=iptables_backend or _backend(answers["iptables"]),
         iptables_chosen=iptables_backend is not None,
         rootless=machine.euid != 0,
+        lacks_bpf=bpf.refused(machine.euid),
     )
 
 

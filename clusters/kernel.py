@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this kernel can do for a Service dataplane: tried for real, in a network namespace of its own.
 
-The rules are of the kinds that kube-proxy writes (pkg/proxy/{iptables,nftables,ipvs} in Kubernetes). Those of
-one program are loaded together; only when that fails is each loaded alone, so that what is missing is named.
+The rules are of the kinds that kube-proxy writes (pkg/proxy/{iptables,nftables,ipvs} in Kubernetes), and the BPF is
+of the kinds that the reference datapath loads. Those of one program are loaded together; only when that fails is
+each loaded alone, so that what is missing is named.
 """
 
+import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 TRY_SECONDS = 20.0
+TOP = Path(__file__).resolve().parents[1]
 
 
 class NoNamespaceError(Exception):
@@ -21,7 +26,8 @@ class NoNamespaceError(Exception):
 class Feature:
     """One ability: its name as its users know it, the kernel option that gives it, and what needs it.
 
-    `program` reads `body`: a shell command for sh; for the others one rule, whose table or chain is `place`.
+    `program` reads `body`: a shell command for sh; the name of a trial for bpf (`clusters/bpf.py`); for the others
+    one rule, whose table or chain is `place`.
     """
 
     name: str
@@ -48,7 +54,7 @@ def lacks(
 ) -> list[Lack]:
     """What `mode` needs and this kernel, with the tools on `path`, cannot do. Raises NoNamespaceError.
 
-    A mode that is not kube-proxy's is asked only for what the lab itself needs. `rootless`: tried in a user
+    A command, or none, is asked only for what the lab itself needs. `rootless`: tried in a user
     namespace, as an ordinary user's lab is. `backend`: iptables' own, `nft` or `legacy`, not the machine's choice.
     """
     groups = [
@@ -78,6 +84,8 @@ def _features(mode: str, backend: str | None = None, pod_network: str = "routed"
         features += _NFTABLES
     if mode == "ipvs":
         features += _IPVS
+    if mode == "ebpf":
+        features += _BPF
     if mode in ("iptables", "ipvs", "nftables"):
         features.append(_CONNTRACK)
     return features
@@ -118,6 +126,9 @@ def _script(group: Sequence[Feature]) -> str:
     program = group[0].program
     if program == "sh":
         return " && ".join(feature.body for feature in group)
+    if program == "bpf":
+        trials = " ".join(feature.body for feature in group)
+        return f"PYTHONPATH={shlex.quote(str(TOP))} {shlex.quote(sys.executable)} -S -P -m clusters.bpf {trials}"
     if program == "nft":
         families = "\n".join(_nft_table(family, group) for family in ("ip", "ip6"))
         return f"nft -f - <<'END'\n{families}\nEND"
@@ -225,4 +236,13 @@ _IPVS = (
         "sh",
         "{ modprobe -q ip_vs; test -e /proc/net/ip_vs; } 2>/dev/null",
     ),
+)
+# What the reference datapath loads, and the first kernels that have it:
+# https://docs.kernel.org/bpf/ (maps, program types), https://lwn.net/Articles/937652/ (links at interfaces).
+_BPF = (
+    Feature("BPF maps", "CONFIG_BPF_SYSCALL, Linux 5.5", "bpf", "maps"),
+    Feature("BPF classifiers", "CONFIG_BPF_SYSCALL and CONFIG_NET", "bpf", "classifier"),
+    Feature("BPF at interfaces", "CONFIG_NET_XGRESS, or CONFIG_NET_SCH_INGRESS and _CLS_BPF", "bpf", "attach"),
+    Feature("XDP", "CONFIG_BPF_SYSCALL and CONFIG_NET", "bpf", "xdp"),
+    Feature("BPF programs run by system calls", "CONFIG_BPF_SYSCALL, Linux 5.14", "bpf", "syscall"),
 )

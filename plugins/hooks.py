@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from clusters.api import Cluster, Proxy
     from plugins.options import Settings
+    from plugins.oracle import Oracle
     from plugins.run import Run
 
 
@@ -23,6 +24,11 @@ def pytest_plumbline_cluster(
 @pytest.hookspec(firstresult=True)
 def pytest_plumbline_proxy(settings: "Settings", cluster: "Cluster") -> "Proxy | None":
     """The proxy to put on the cluster, not yet started."""
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_plumbline_oracle(settings: "Settings") -> "Oracle | None":
+    """The second opinion on every verdict; called when it is first needed. LookupError says why there is none."""
 
 
 @pytest.hookspec(firstresult=True)

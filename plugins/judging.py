@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from clusters.errors import PlumblineError, UsageError
-from clusters.lab.provider import Lab
+from clusters.lab.provider import lab_abilities
 from clusters.proxies.configuration import DEFAULT
 from clusters.proxies.kube_proxy import features_of
+from clusters.proxies.reference import FEATURES
 from plugins.failures import five_lines, save_artefacts
 from plugins.options import Settings
+from plugins.oracle import DisagreementError
 from plugins.outcomes import FAILING, Outcome
 from plugins.packets import as_pcap, as_text
 from plugins.record import Record
@@ -47,7 +49,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"unsupported: {reason}")
     run = item.config.stash.get(RUN, None)
     # Before anything is up, the lab's abilities stand for the cluster's: it is the only provider there is.
-    reason = unfit(requirement, settings.nodes, run.cluster.abilities if run else Lab.abilities)
+    abilities = run.cluster.abilities if run else lab_abilities(bpf=settings.loads_bpf)
+    reason = unfit(requirement, settings.nodes, abilities)
     if reason:
         item.stash[RECORD].outcome = Outcome.UNFIT
         pytest.skip(f"unfit: {reason}")
@@ -57,6 +60,8 @@ def _features(settings: Settings) -> frozenset[str] | None:
     """The features the proxy declares; None where nobody says, and each requirement is given its chance."""
     if settings.proxy == "kube-proxy":
         return features_of(settings.mode)
+    if settings.proxy == "ebpf":
+        return FEATURES
     return frozenset(settings.features) if settings.proxy == "command" else None
 
 
@@ -182,6 +187,8 @@ class Judge:
     def _unknown(self, error: BaseException) -> None:
         self.record.outcome = Outcome.UNKNOWN
         self.record.reason = str(error)
+        if isinstance(error, DisagreementError):
+            self.report.longrepr = str(error)
         self._tell_fatal(error)
 
     def _tell_fatal(self, error: BaseException) -> None:

@@ -13,7 +13,9 @@ from clusters.lab.provider import Lab
 from clusters.proxies.command import CommandProxy
 from clusters.proxies.kube_proxy import KubeProxy, Mode
 from clusters.proxies.none import NoProxy
+from clusters.proxies.reference import Reference
 from plugins.options import Settings
+from plugins.oracle import Oracle
 from plugins.run import Run
 
 
@@ -27,6 +29,7 @@ def pytest_plumbline_cluster(settings: Settings, worker: str, watched_pids: Sequ
         watched_pids=watched_pids,
         iptables_backend=settings.iptables_backend,
         control_plane=_control_plane(settings),
+        bpf=settings.loads_bpf,
     )
 
 
@@ -49,6 +52,8 @@ def pytest_plumbline_proxy(settings: Settings, cluster: Cluster) -> Proxy:
             features=frozenset(settings.features),
             ready_deadline=settings.ready_deadline,
         )
+    if settings.proxy == "ebpf":
+        return Reference(cluster, version=settings.version, ready_deadline=settings.ready_deadline)
     return KubeProxy(
         cluster,
         binary=Path(settings.binary or "kube-proxy"),
@@ -57,6 +62,23 @@ def pytest_plumbline_proxy(settings: Settings, cluster: Cluster) -> Proxy:
         sync=settings.sync,
         ready_deadline=settings.ready_deadline,
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_plumbline_oracle(settings: Settings) -> Oracle:
+    """The reference datapath itself, where BPF can be loaded. Raises LookupError."""
+    lacks = settings.host.get("lacks_bpf", "nobody has looked whether BPF can be loaded")
+    if lacks is not None:
+        raise LookupError(lacks)
+    # Only where it is used: it brings the controller with it.
+    from dataplane_ref.loader import LoadError
+
+    from dataplane_ref.oracle import Oracle as Reference
+
+    try:
+        return Reference.load()
+    except LoadError as error:
+        raise LookupError(str(error)) from None
 
 
 @pytest.hookimpl(trylast=True)

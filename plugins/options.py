@@ -28,8 +28,8 @@ IPTABLES_BACKENDS = ("nft", "legacy")
 FAMILIES = {"dual": ("IPv4", "IPv6"), "ipv4": ("IPv4",), "ipv6": ("IPv6",)}
 # Options of the contract whose subject has not been built yet: option → (dest, the values that exist).
 BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "--proxy": ("proxy", (None, "kube-proxy", "command", "none")),
-    "--proxy-mode": ("proxy_mode", (None, "iptables", "nftables")),
+    "--proxy": ("proxy", (None, "kube-proxy", "ebpf", "command", "none")),
+    "--proxy-mode": ("proxy_mode", (None, "iptables", "nftables", "ebpf")),
     "--cluster": ("cluster", (None, "lab")),
     "--ipvs-scheduler": ("ipvs_scheduler", (None,)),
     "--kernel": ("kernel", ("host",)),
@@ -92,6 +92,11 @@ class Settings:
         """Whether a person wants to look inside the lab after the tests."""
         return self.keep_lab or self.lab_shell is not None
 
+    @property
+    def loads_bpf(self) -> bool:
+        """Whether BPF can be loaded on this machine, by this user."""
+        return "lacks_bpf" in self.host and self.host["lacks_bpf"] is None
+
     def is_known_to_fail(self, requirement: str, axes: Mapping[str, str]) -> bool:
         """Whether the user's file says that this test fails: its requirement, in the axes that an entry names."""
         for entry in self.known_failures:
@@ -105,6 +110,8 @@ class Settings:
         """The proxy in words, for headers and failures."""
         if self.proxy == "kube-proxy":
             return f"kube-proxy {self.version}, mode {self.mode}"
+        if self.proxy == "ebpf":
+            return f"plumbline's reference datapath {self.version}, mode ebpf"
         return f"--proxy-command {' '.join(self.command)!r}" if self.proxy == "command" else f"--proxy={self.proxy}"
 
 
@@ -114,9 +121,13 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--proxy-mode",
         metavar="iptables|ipvs|nftables|ebpf",
-        help="the proxy's mode (the first three: kube-proxy)",
+        help="the proxy's mode (the first three: kube-proxy; ebpf: plumbline's reference datapath)",
     )
-    add("--proxy", metavar="|".join(PROXIES), help="the system under test on each node")
+    add(
+        "--proxy",
+        metavar="|".join(PROXIES),
+        help="the system under test on each node (ebpf: as --proxy-mode=ebpf)",
+    )
     add("--proxy-version", metavar="VERSION", help="Kubernetes release of the proxy, such as 1.37.1")
     add(
         "--proxy-binary",
@@ -270,13 +281,33 @@ def _proxy_and_mode(options: argparse.Namespace) -> tuple[str, str]:
                 "--proxy=none starts no proxy; leave out --proxy-mode, --proxy-binary and --proxy-version"
             )
         return "none", "none"
+    if "ebpf" in (proxy, mode):
+        return _reference(options)
     if mode is None:
-        raise UsageError("name the mode to judge: --proxy-mode=iptables or --proxy-mode=nftables")
+        raise UsageError("name the mode to judge: --proxy-mode=iptables, --proxy-mode=nftables or --proxy-mode=ebpf")
     if options.iptables_backend and mode not in ("iptables", "ipvs"):
         raise UsageError(f"--iptables-backend says how iptables and ipvs mode write rules; leave it out with {mode}")
     if options.proxy_binary and options.proxy_version:
         raise UsageError("--proxy-binary names a file and --proxy-version a release to find; give one of them")
     return "kube-proxy", mode
+
+
+def _reference(options: argparse.Namespace) -> tuple[str, str]:
+    """--proxy=ebpf and --proxy-mode=ebpf are the same, and whatever else says something of a proxy is another's."""
+    if options.proxy not in (None, "ebpf"):
+        raise UsageError(f"--proxy-mode=ebpf is plumbline's reference datapath; leave out --proxy={options.proxy}")
+    if options.proxy_mode not in (None, "ebpf"):
+        raise UsageError(f"--proxy=ebpf has no mode but ebpf; leave out --proxy-mode={options.proxy_mode}")
+    others = (
+        ("--proxy-binary", options.proxy_binary, "is not a program that could be named"),
+        ("--proxy-version", options.proxy_version, "is as old as plumbline itself"),
+        ("--proxy-sync", options.proxy_sync != "fast", "programs every change at once"),
+        ("--iptables-backend", options.iptables_backend, "writes no iptables rules"),
+    )
+    for option, given, why in others:
+        if given:
+            raise UsageError(f"the reference datapath {why}; leave out {option} with mode ebpf")
+    return "ebpf", "ebpf"
 
 
 def _release(options: argparse.Namespace, proxy: str) -> tuple[int, int] | None:

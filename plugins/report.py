@@ -152,7 +152,7 @@ class Report:
             outcomes = ", ".join(f"{counts[one.word]} {one.word}" for one in Outcome if counts[one.word])
             ids = {record["id"] for record in records}
             lines.append(f"{topic:<16} {len(ids):>12}  {len(records):>5}  {outcomes}")
-        lines += [self._verdict_on_core(), *self._phases(), f"written: {self._path.parent}/"]
+        lines += [self._verdict_on_core(), self._oracle(), *self._phases(), f"written: {self._path.parent}/"]
         return lines
 
     def _verdict_on_core(self) -> str:
@@ -173,6 +173,15 @@ class Report:
         if not left_out:
             return f"core level: complete, all {len(names)} requirements passed"
         return f"core level: not certified: {len(passed)} of {len(names)} requirements passed; {', '.join(left_out)}"
+
+    def _oracle(self) -> str:
+        """How often the second opinion was asked for, or why not."""
+        asked = sum(int(facts["oracle_asked"]) for facts in self._facts)
+        missing = next((str(facts["oracle_missing"]) for facts in self._facts if facts["oracle_missing"]), None)
+        tests = sum(bool(record["oracle_asked"]) for record in self._records)
+        if not asked:
+            return f"oracle: not asked: {missing or 'there was nothing to ask'}"
+        return f"oracle: asked {asked} times in {tests} tests"
 
     def _phases(self) -> list[str]:
         """Where the time went, per process."""
@@ -204,5 +213,7 @@ def _local_facts(config: pytest.Config) -> dict[str, Any]:
         "tests": core.tests,
         "selected": list(core.selected),
         "phases": phases,
+        "oracle_asked": run.oracle.asked if run else 0,
+        "oracle_missing": run.oracle.missing if run else None,
         "worker": getattr(config, "workerinput", {}).get("workerid", "main"),
     }

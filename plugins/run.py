@@ -17,6 +17,7 @@ from clusters.errors import PlumblineError
 from clusters.observation import Family
 from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from plugins.options import Settings
+from plugins.oracle import SecondOpinion
 from plugins.settle import Deadlines, Settler
 from plugins.world import UnfitError, World
 
@@ -35,6 +36,7 @@ class Run:
     proxy: Proxy = field(init=False)
     settler: Settler = field(init=False)
     world: World = field(init=False)
+    oracle: SecondOpinion = field(init=False)
     configured: ProxyConfiguration = DEFAULT
     _asked: ProxyConfiguration = DEFAULT
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -55,12 +57,15 @@ class Run:
             self.phases["cluster"] = time.monotonic() - started
             self.proxy = self.hook.pytest_plumbline_proxy(settings=settings, cluster=self.cluster)
             self.settler = Settler(self.cluster, self.proxy, deadlines, families)
+            self.oracle = SecondOpinion(lambda: self.hook.pytest_plumbline_oracle(settings=settings))
+            self._stack.callback(self.oracle.close)
             self.world = World(
                 self.cluster,
                 self.settler,
                 families=families,
                 probe_timeout=deadlines.probe,
                 after_settling=lambda: self.hook.pytest_plumbline_settled(run=self),
+                oracle=self.oracle,
             )
             self.settler.create_sentinel()
             self._stack.callback(self._stop_proxy)

@@ -31,7 +31,7 @@ def disallowed(world: "World", timeout: float) -> dict[str, str]:
     return {
         frontend.service: f"{vantage.node} {frontend}/{protocol}: {problems[0]}"
         for (vantage, frontend, protocol), observation in zip(places, seen, strict=True)
-        if (problems := problems_of(observation, world.verdict(vantage, frontend, protocol)))
+        if (problems := problems_of(observation, world.modelled(vantage, frontend, protocol)))
     }
 
 

@@ -13,6 +13,7 @@ import pytest
 from clusters import binaries, host
 from clusters.errors import UsageError
 from clusters.proxies.command import check_program
+from clusters.proxies.reference import own_version
 from plugins import hooks
 from plugins.options import Settings, add_options, asked_for, parse
 from plugins.record import Record
@@ -126,6 +127,10 @@ def _complete(settings: Settings, config: pytest.Config) -> Settings:
         if settings.release is None:
             settings = replace(settings, release=release(found.version))
         _check_place(found.path)
+    if settings.proxy == "ebpf":
+        # It keeps what the newest release promises that is judged here.
+        promised = settings.release or release(binaries.DEFAULT_KUBERNETES)
+        settings = replace(settings, version=own_version(), release=promised)
     if settings.control_plane == "real":
         etcd, kube_apiserver = binaries.find("etcd", say=say), binaries.find("kube-apiserver", say=say)
         _check_place(etcd.path)

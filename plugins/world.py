@@ -31,6 +31,7 @@ from dataplane_ref.model import (
     verdict,
 )
 from plugins.flows import Everywhere, Prober
+from plugins.oracle import SecondOpinion, question
 from plugins.record import Record
 from plugins.requirements import PLACES
 from plugins.scouts import disallowed
@@ -56,8 +57,10 @@ class World:
         families: tuple[Family, ...],
         probe_timeout: float,
         after_settling: Callable[[], None],
+        oracle: SecondOpinion | None = None,
     ) -> None:
         self.cluster = cluster
+        self._oracle = oracle
         self.families = families
         self.probe_timeout = probe_timeout
         self.mirror = Mirror()
@@ -218,10 +221,23 @@ class World:
             self._state = (self.mirror.version, state)
         return self._state[1]
 
-    def verdict(self, vantage: Vantage, frontend: Frontend, protocol: Protocol) -> Verdict:
+    def modelled(self, vantage: Vantage, frontend: Frontend, protocol: Protocol) -> Verdict:
         """What the model allows a flow from a vantage to a frontend."""
-        via = None if vantage.node else arrival(self.cluster, frontend.ip)
+        via = self._arrival(vantage, frontend)
         return verdict(self.state(), Flow(entry_of(vantage), protocol, frontend.ip, frontend.port, via))
+
+    def verdict(self, vantage: Vantage, frontend: Frontend, protocol: Protocol) -> Verdict:
+        """The same, and the oracle agrees, where there is one. Raises DisagreementError where it does not."""
+        judged = self.modelled(vantage, frontend, protocol)
+        if self._oracle is not None:
+            node = next((one for one in self.nodes if one.name == vantage.node), None)
+            via = self._arrival(vantage, frontend)
+            asked = question(vantage, node, via, frontend.ip, frontend.port, protocol)
+            self.record.oracle_asked |= self._oracle.agrees(self.state(), asked, judged)
+        return judged
+
+    def _arrival(self, vantage: Vantage, frontend: Frontend) -> str | None:
+        return None if vantage.node else arrival(self.cluster, frontend.ip)
 
     def health(self, service: Service, node: Node, family: Family) -> Health:
         """What the model says a Service's health check node port answers on a node."""

@@ -27,6 +27,8 @@ from clusters.lab.wire import Channel, Message
 NODE_DIRECTORIES = Path("/run/nodes")
 # First on PATH in every node: programs that are to be found under another's name, such as a backend of iptables.
 NODE_PROGRAMS = Path("/run/plumbline/bin")
+# In every node, where BPF objects can be kept by name: they go with the node's mounts.
+NODE_BPF = Path("/run/plumbline/bpf")
 
 
 @dataclass(slots=True)
@@ -119,8 +121,11 @@ class Operations:
         self._plan = plan = LabPlan.from_json(message["plan"])
         build(plan)
         for node in plan.nodes:
-            programs = NODE_DIRECTORIES / node.name / NODE_PROGRAMS.relative_to("/run")
+            programs, pins = (
+                NODE_DIRECTORIES / node.name / one.relative_to("/run") for one in (NODE_PROGRAMS, NODE_BPF)
+            )
             programs.mkdir(parents=True)
+            pins.mkdir()
             for name, place in message["programs"].items():
                 (programs / name).symlink_to(place)
             self._node_mounts[node.name] = _new_node_mounts(node.name)
@@ -218,6 +223,11 @@ class Operations:
         return {"text": Path(message["path"]).read_text(encoding="utf-8", errors="replace")}
 
 
+def _in_directory_of(node: str, path: Path) -> Path:
+    """Where the lab sees what a node sees at a path below /run."""
+    return NODE_DIRECTORIES / node / path.relative_to("/run")
+
+
 def _new_node_mounts(name: str) -> int:
     """A mount namespace whose /run is the node's own directory, so that each node has its own xtables lock.
 
@@ -235,6 +245,10 @@ def _new_node_mounts(name: str) -> int:
                 # /sys shows the network of whoever mounted it; without the right it keeps showing the lab's.
                 namespaces.mount("sysfs", "/sys", "sysfs", namespaces.MS_NOSUID | namespaces.MS_NODEV)
             namespaces.mount(str(NODE_DIRECTORIES / name), "/run", flags=namespaces.MS_BIND)
+            with suppress(
+                OSError
+            ):  # a kernel without BPF, which whoever needs it is told by the check of the machine
+                namespaces.mount("bpf", str(NODE_BPF), "bpf", namespaces.MS_NOSUID | namespaces.MS_NODEV)
             os.write(made_writer, b"1")
             os.close(opened_writer)
             os.read(opened, 1)

@@ -90,17 +90,18 @@ NODE_DIAGNOSTICS = (
 )
 
 
+def lab_abilities(*, bpf: bool) -> frozenset[str]:
+    """Which of the closed list of needs a lab can meet, being there to be disturbed; `bpf`: where BPF loads."""
+    always = {"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
+    return frozenset(always | {"second-address", "service-route"} | ({"bpf"} if bpf else set()))
+
+
 class Lab:
     """A running lab; use as a context manager. Implements `clusters.api.Cluster` and `clusters.proxies.base.Host`."""
 
     name = "lab"
     cluster_cidrs = (str(PODS4), str(PODS6))
     service_cidrs = (SERVICES4, SERVICES6)
-    # A lab is there to be disturbed.
-    abilities = frozenset(
-        {"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
-        | {"second-address", "service-route"}
-    )
 
     def __init__(
         self,
@@ -112,8 +113,13 @@ class Lab:
         watched_pids: Sequence[int] = (),
         iptables_backend: IptablesBackend | None = None,
         control_plane: ControlPlane | None = None,
+        bpf: bool = False,
     ) -> None:
-        """`iptables_backend`: the programs that nodes find as iptables; None is what the machine calls so."""
+        """`iptables_backend`: the programs that nodes find as iptables; None is what the machine calls so.
+
+        `bpf`: whether BPF can be loaded on this machine, which is an ability.
+        """
+        self.abilities = lab_abilities(bpf=bpf)
         self.plan = LabPlan.of(nodes, pods_per_node, pod_network)
         self.log_directory = log_directory
         self.timings: dict[str, float] = {}

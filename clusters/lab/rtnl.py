@@ -62,7 +62,8 @@ class VethEnd:
     mac: str
 
 
-def _attr(kind: int, value: bytes) -> bytes:
+def attr(kind: int, value: bytes) -> bytes:
+    """An attribute with its header, padded to four bytes."""
     length = 4 + len(value)
     return struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)
 
@@ -72,7 +73,7 @@ def _mac(text: str) -> bytes:
 
 
 def _mtu(size: int | None) -> bytes:
-    return _attr(IFLA_MTU, struct.pack("=I", size)) if size else b""
+    return attr(IFLA_MTU, struct.pack("=I", size)) if size else b""
 
 
 def _family(ip: str) -> int:
@@ -90,40 +91,40 @@ def veth(
     """A veth pair, `here` in the current namespace and up, `there` in the namespace behind the descriptor."""
     size = _mtu(mtu)
     peer = _ifinfo(there.index, up=False) + size
-    peer += _attr(IFLA_IFNAME, there.name.encode() + b"\0") + _attr(IFLA_ADDRESS, _mac(there.mac))
-    peer += _attr(IFLA_NET_NS_FD, struct.pack("=i", peer_namespace))
+    peer += attr(IFLA_IFNAME, there.name.encode() + b"\0") + attr(IFLA_ADDRESS, _mac(there.mac))
+    peer += attr(IFLA_NET_NS_FD, struct.pack("=i", peer_namespace))
     body = _ifinfo(here.index, up=False) + size
-    body += _attr(IFLA_IFNAME, here.name.encode() + b"\0") + _attr(IFLA_ADDRESS, _mac(here.mac))
-    info = _attr(IFLA_INFO_KIND, b"veth") + _attr(IFLA_INFO_DATA | NESTED, _attr(VETH_INFO_PEER | NESTED, peer))
-    body += _attr(IFLA_LINKINFO | NESTED, info)
+    body += attr(IFLA_IFNAME, here.name.encode() + b"\0") + attr(IFLA_ADDRESS, _mac(here.mac))
+    info = attr(IFLA_INFO_KIND, b"veth") + attr(IFLA_INFO_DATA | NESTED, attr(VETH_INFO_PEER | NESTED, peer))
+    body += attr(IFLA_LINKINFO | NESTED, info)
     if master is not None:
-        body += _attr(IFLA_MASTER, struct.pack("=I", master))
+        body += attr(IFLA_MASTER, struct.pack("=I", master))
     return [Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add veth {here.name}"), up(here.index)]
 
 
 def bridge(name: str, index: int, mac: str | None = None, mtu: int | None = None) -> list[Message]:
     """A bridge, up."""
-    body = _ifinfo(index, up=False) + _mtu(mtu) + _attr(IFLA_IFNAME, name.encode() + b"\0")
-    body += _attr(IFLA_ADDRESS, _mac(mac)) if mac else b""
-    body += _attr(IFLA_LINKINFO | NESTED, _attr(IFLA_INFO_KIND, b"bridge"))
+    body = _ifinfo(index, up=False) + _mtu(mtu) + attr(IFLA_IFNAME, name.encode() + b"\0")
+    body += attr(IFLA_ADDRESS, _mac(mac)) if mac else b""
+    body += attr(IFLA_LINKINFO | NESTED, attr(IFLA_INFO_KIND, b"bridge"))
     return [Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add bridge {name}"), up(index)]
 
 
 def hairpin(index: int) -> Message:
     """Let a bridge send a frame back out of the port it came from, as a pod needs that reaches itself."""
     body = struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0)
-    body += _attr(IFLA_PROTINFO | NESTED, _attr(IFLA_BRPORT_MODE, b"\1"))
+    body += attr(IFLA_PROTINFO | NESTED, attr(IFLA_BRPORT_MODE, b"\1"))
     return Message(RTM_SETLINK, 0, body, f"set hairpin mode on interface {index}")
 
 
 def vxlan(here: VethEnd, *, number: int, port: int, over: int, local: str, mtu: int) -> list[Message]:
     """A VXLAN interface, up, that learns nothing: where frames go is said by `forwarding` (RFC 7348)."""
-    body = _ifinfo(here.index, up=False) + _mtu(mtu) + _attr(IFLA_IFNAME, here.name.encode() + b"\0")
-    body += _attr(IFLA_ADDRESS, _mac(here.mac))
-    data = _attr(IFLA_VXLAN_ID, struct.pack("=I", number)) + _attr(IFLA_VXLAN_LINK, struct.pack("=I", over))
-    data += _attr(IFLA_VXLAN_LOCAL, ip_address(local).packed) + _attr(IFLA_VXLAN_LEARNING, b"\0")
-    data += _attr(IFLA_VXLAN_PORT, struct.pack(">H", port))
-    body += _attr(IFLA_LINKINFO | NESTED, _attr(IFLA_INFO_KIND, b"vxlan") + _attr(IFLA_INFO_DATA | NESTED, data))
+    body = _ifinfo(here.index, up=False) + _mtu(mtu) + attr(IFLA_IFNAME, here.name.encode() + b"\0")
+    body += attr(IFLA_ADDRESS, _mac(here.mac))
+    data = attr(IFLA_VXLAN_ID, struct.pack("=I", number)) + attr(IFLA_VXLAN_LINK, struct.pack("=I", over))
+    data += attr(IFLA_VXLAN_LOCAL, ip_address(local).packed) + attr(IFLA_VXLAN_LEARNING, b"\0")
+    data += attr(IFLA_VXLAN_PORT, struct.pack(">H", port))
+    body += attr(IFLA_LINKINFO | NESTED, attr(IFLA_INFO_KIND, b"vxlan") + attr(IFLA_INFO_DATA | NESTED, data))
     return [Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add VXLAN {here.name}"), up(here.index)]
 
 
@@ -131,7 +132,7 @@ def forwarding(index: int, mac: str, remote: str) -> Message:
     """Frames for this MAC leave a VXLAN interface for this remote address."""
     state = NUD_NOARP | NUD_PERMANENT
     body = struct.pack("=BxHiHBB", socket.AF_BRIDGE, 0, index, state, NTF_SELF, 0)
-    body += _attr(NDA_DST, ip_address(remote).packed) + _attr(NDA_LLADDR, _mac(mac))
+    body += attr(NDA_DST, ip_address(remote).packed) + attr(NDA_LLADDR, _mac(mac))
     return Message(RTM_NEWNEIGH, NLM_F_CREATE, body, f"forward {mac} to {remote}")
 
 
@@ -144,7 +145,7 @@ def address(index: int, ip: str, prefix: int) -> Message:
     """Add an address; IPv6 without duplicate address detection, so that it can be used at once."""
     raw = ip_address(ip).packed
     body = struct.pack("=BBBBI", _family(ip), prefix, IFA_F_NODAD, RT_SCOPE_UNIVERSE, index)
-    body += _attr(IFA_LOCAL, raw) + _attr(IFA_ADDRESS, raw)
+    body += attr(IFA_LOCAL, raw) + attr(IFA_ADDRESS, raw)
     return Message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, f"add address {ip}/{prefix}")
 
 
@@ -156,13 +157,13 @@ def route(
     scope = RT_SCOPE_LINK if gateway is None and family == socket.AF_INET else RT_SCOPE_UNIVERSE
     flags = RTNH_F_ONLINK if gateway else 0
     body = struct.pack("=BBBBBBBBI", family, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, RTN_UNICAST, flags)
-    body += _attr(RTA_OIF, struct.pack("=I", index))
+    body += attr(RTA_OIF, struct.pack("=I", index))
     if destination:
-        body += _attr(RTA_DST, ip_address(destination).packed)
+        body += attr(RTA_DST, ip_address(destination).packed)
     if gateway:
-        body += _attr(RTA_GATEWAY, ip_address(gateway).packed)
+        body += attr(RTA_GATEWAY, ip_address(gateway).packed)
     if source:
-        body += _attr(RTA_PREFSRC, ip_address(source).packed)
+        body += attr(RTA_PREFSRC, ip_address(source).packed)
     return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, f"add route {destination or 'default'}/{prefix}")
 
 
@@ -176,14 +177,14 @@ def local_range(destination: str, prefix: int, index: int) -> Message:
     """Make every address of a range local to the namespace: wildcard sockets are reached at all of them."""
     family = _family(destination)
     body = struct.pack("=BBBBBBBBI", family, prefix, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL, 0)
-    body += _attr(RTA_OIF, struct.pack("=I", index)) + _attr(RTA_DST, ip_address(destination).packed)
+    body += attr(RTA_OIF, struct.pack("=I", index)) + attr(RTA_DST, ip_address(destination).packed)
     return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, f"add local range {destination}/{prefix}")
 
 
 def neighbour(index: int, ip: str, mac: str) -> Message:
     """Add a permanent neighbour entry: it neither expires nor counts against the host-global table limit."""
     body = struct.pack("=BxHiHBB", _family(ip), 0, index, NUD_PERMANENT, 0, 0)
-    body += _attr(NDA_DST, ip_address(ip).packed) + _attr(NDA_LLADDR, _mac(mac))
+    body += attr(NDA_DST, ip_address(ip).packed) + attr(NDA_LLADDR, _mac(mac))
     return Message(RTM_NEWNEIGH, NLM_F_CREATE, body, f"add neighbour {ip}")
 
 

@@ -83,6 +83,10 @@ class NodeProcesses(ABC):
     def argv(self, place: Place) -> Sequence[str]:
         """The command for a node; whatever files it needs are written by then."""
 
+    def environment(self) -> Mapping[str, str]:
+        """What its environment has besides the lab's own."""
+        return {}
+
     def is_up(self, _node: str) -> bool:
         """Whether the process on this node says that it works; the sentinel has the last word."""
         return True
@@ -130,7 +134,12 @@ class NodeProcesses(ABC):
         try:
             # Where the user typed the command, so that relative paths in it mean what they say.
             pid = self.host.supervisor.spawn(
-                self.name, self.argv(place), log=descriptor, node=place.name, directory=str(Path.cwd())
+                self.name,
+                self.argv(place),
+                log=descriptor,
+                node=place.name,
+                env=self.environment(),
+                directory=str(Path.cwd()),
             )
         except PlumblineError as error:
             raise ProxyError(f"{self.name} could not be started on {place.name}: {error}") from None

@@ -34,7 +34,8 @@ class Verdict:
     see. `service` is `namespace/name:port` of the Service port that was dialled, None where the flow is no
     proxy's business. `reason` is one sentence: the rule that decided. `must_refuse_with` is the ICMP error
     as which a refusal has to arrive, None where a refusal may also be a TCP reset. `affinity_s` is the
-    ClientIP timeout in seconds, None without affinity.
+    ClientIP timeout in seconds, None without affinity. `is_choice`: documentation allows several behaviours, of which
+    a dataplane may have any.
     """
 
     outcomes: frozenset[str]
@@ -43,6 +44,7 @@ class Verdict:
     reason: str
     must_refuse_with: IcmpExpectation | None = None
     affinity_s: int | None = None
+    is_choice: bool = False
 
     def explain(self) -> str:
         """The verdict in words, every allowed answer on its own line, for the message of a failure."""
@@ -75,6 +77,7 @@ def either(one: Verdict, other: Verdict) -> Verdict:
         reason=one.reason if one.reason == other.reason else f"{one.reason}; or else {other.reason}",
         must_refuse_with=refusals.pop() if len(refusals) == 1 else None,
         affinity_s=one.affinity_s if one.affinity_s == other.affinity_s else None,
+        is_choice=one.is_choice or other.is_choice or one != other,
     )
 
 

@@ -3,6 +3,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -183,7 +184,45 @@ def test_rules_that_fail_only_together_are_still_an_error(fake: Fake) -> None:
 
 def test_a_lab_without_kube_proxy_needs_no_rules(fake: Fake) -> None:
     refuse(fake, "statistic")
-    assert host.check("ebpf", fake.machine).kernel == "6.1.0-40-amd64"
+    assert host.check("command", fake.machine).kernel == "6.1.0-40-amd64"
+
+
+def test_an_ordinary_user_cannot_have_the_reference_datapath(fake: Fake) -> None:
+    with pytest.raises(UsageError) as caught:
+        host.check("ebpf", fake.but(euid=1000))
+    assert str(caught.value) == (
+        "The reference datapath loads BPF, which needs root: run the same command with sudo."
+    )
+    assert host.check("command", fake.but(euid=1000)).lacks_bpf == "BPF needs root"
+
+
+@pytest.mark.parametrize(
+    ("trial", "named"),
+    [
+        ("maps", r"BPF maps \(CONFIG_BPF_SYSCALL, Linux 5\.5; no maps here\)"),
+        (
+            "attach",
+            r"BPF at interfaces \(CONFIG_NET_XGRESS, or CONFIG_NET_SCH_INGRESS and _CLS_BPF; no attach here\)",
+        ),
+        ("syscall", r"BPF programs run by system calls \(CONFIG_BPF_SYSCALL, Linux 5\.14; no syscall here\)"),
+    ],
+)
+def test_a_kernel_without_the_bpf_it_takes_is_named(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, trial: str, named: str
+) -> None:
+    fake.tool("python", f'case "$*" in *" {trial}"*) echo "no {trial} here" >&2; exit 1 ;; esac')
+    monkeypatch.setattr(sys, "executable", str(fake.bin / "python"))
+    with pytest.raises(UsageError, match=rf"lacks what ebpf mode needs: {named}: load"):
+        host.check("ebpf", fake.machine)
+    assert host.check("command", fake.machine).kernel == "6.1.0-40-amd64"
+
+
+def test_a_machine_that_has_all_that_the_reference_takes(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.tool("python", "exit 0")
+    monkeypatch.setattr(sys, "executable", str(fake.bin / "python"))
+    for name in ("iptables", "ip6tables"):
+        (fake.bin / name).unlink()
+    assert host.check("ebpf", fake.machine).iptables_backend is None
 
 
 def test_missing_links_are_named(fake: Fake) -> None:
@@ -201,7 +240,7 @@ def test_a_container_without_privilege_is_told_which_one(fake: Fake) -> None:
 
 
 def test_every_feature_says_what_gives_it() -> None:
-    features = [feature for mode in ("iptables", "nftables", "ipvs") for feature in kernel._features(mode)]
+    features = [feature for mode in ("iptables", "nftables", "ipvs", "ebpf") for feature in kernel._features(mode)]
     assert len(features) > 40
     assert all(feature.option.startswith("CONFIG_") for feature in features)
 

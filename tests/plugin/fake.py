@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pytest plugin that puts the fake in the lab's place: `pytest -p tests.plugin.fake [--lie=NAME] …`.
+"""A pytest plugin that puts the fake in the lab's place: `pytest -p tests.plugin.fake [--lie=NAME] [--oracle=…] …`.
 
 The machine is a fake too (`clusters.host.check` finds all it needs), so neither root nor any program is needed.
 Everything else is the real thing: options, collection, fixtures, settling, judging, reports, exit status.
@@ -14,6 +14,7 @@ from clusters.api import Cluster
 from clusters.host import HostReport
 from plugins.options import Settings
 from tests.plugin.fake_cluster import FakeCluster
+from tests.plugin.fake_oracle import FakeOracle
 from tests.plugin.fake_proxy import FakeProxy
 from tests.plugin.lies import LIES
 
@@ -25,10 +26,12 @@ MACHINE = HostReport(
     "nft",
     iptables_chosen=False,
     rootless=False,
+    lacks_bpf="the machine is a fake",
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--oracle", choices=("agrees", "contradicts"), help="have a second opinion on the model")
     parser.addoption("--lie", action="append", default=[], choices=tuple(LIES), help="break the fake dataplane")
 
 
@@ -38,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     patch.setattr(host, "check", lambda _mode, **_: MACHINE)
     config.add_cleanup(patch.undo)
     config.pluginmanager.register(Fake(frozenset(config.getoption("--lie"))))
+    if config.getoption("--oracle"):
+        config.pluginmanager.register(WithOracle(contradicts=config.getoption("--oracle") == "contradicts"))
 
 
 class Fake:
@@ -58,3 +63,13 @@ class Fake:
     def pytest_plumbline_proxy(self, settings: Settings, cluster: Cluster) -> FakeProxy:
         assert isinstance(cluster, FakeCluster)
         return FakeProxy(cluster, settings.settle or "ordered")
+
+
+class WithOracle:
+    """The oracle that plumbline's hook asks for; without it, the machine is one where BPF cannot be loaded."""
+
+    def __init__(self, *, contradicts: bool) -> None:
+        self._contradicts = contradicts
+
+    def pytest_plumbline_oracle(self) -> FakeOracle:
+        return FakeOracle(contradicts=self._contradicts)

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from clusters.binaries import DEFAULT_KUBERNETES
 from clusters.errors import UsageError
+from clusters.proxies.reference import own_version
 from plugins.options import FAMILIES, Settings, parse, seconds
-from plugins.session import HOW_TO_START, selects_conformance
+from plugins.requirements import release
+from plugins.session import HOW_TO_START, SETTINGS, selects_conformance
 from tests.binaries import programs
 from tests.plugin.runs import ROOT, Finished, runs
 
@@ -35,6 +38,7 @@ def configured(pytester: pytest.Pytester, *arguments: str) -> pytest.Config:
     return pytester.parseconfigure(*where, *report, *arguments, str(ROOT / "conformance"))
 
 
+NAME_THE_MODE = "name the mode to judge: --proxy-mode=iptables, --proxy-mode=nftables or --proxy-mode=ebpf"
 BAD = [
     # A system under test.
     ([], HOW_TO_START),
@@ -45,10 +49,10 @@ BAD = [
     ),
     (["--proxy=envoy"], "--proxy=envoy is unknown; choose one of kube-proxy, ebpf, kube-router, command, none"),
     (["--cluster=moon"], "--cluster=moon is unknown; choose one of lab, kind, k3s, kubeconfig"),
-    (["--cluster=lab"], "name the mode to judge: --proxy-mode=iptables or --proxy-mode=nftables"),
-    (["--proxy=kube-proxy"], "name the mode to judge: --proxy-mode=iptables or --proxy-mode=nftables"),
-    (["--proxy-binary=/bin/sh"], "name the mode to judge: --proxy-mode=iptables or --proxy-mode=nftables"),
-    (["--proxy-version=1.37"], "name the mode to judge: --proxy-mode=iptables or --proxy-mode=nftables"),
+    (["--cluster=lab"], NAME_THE_MODE),
+    (["--proxy=kube-proxy"], NAME_THE_MODE),
+    (["--proxy-binary=/bin/sh"], NAME_THE_MODE),
+    (["--proxy-version=1.37"], NAME_THE_MODE),
     # Contradictions.
     ([*COMMAND, "--proxy-mode=iptables"], "--proxy-command says all about the proxy; leave out --proxy-mode"),
     ([*COMMAND, "--proxy-binary=x"], "--proxy-command says all about the proxy; leave out --proxy-mode"),
@@ -65,6 +69,19 @@ BAD = [
         ["--proxy-mode=iptables", "--proxy-binary=x", "--proxy-version=1.37"],
         "--proxy-binary names a file and --proxy-version a release to find; give one of them",
     ),
+    # The reference datapath.
+    (["--proxy=ebpf", "--proxy-mode=iptables"], "--proxy=ebpf has no mode but ebpf; leave out --proxy-mode=iptables"),
+    (
+        ["--proxy=kube-proxy", "--proxy-mode=ebpf"],
+        "--proxy-mode=ebpf is plumbline's reference datapath; leave out --proxy=kube-proxy",
+    ),
+    (["--proxy=none", "--proxy-mode=ebpf"], "--proxy=none starts no proxy; leave out --proxy-mode"),
+    ([*COMMAND, "--proxy-mode=ebpf"], "--proxy-command says all about the proxy; leave out --proxy-mode"),
+    (["--proxy-mode=ebpf", "--proxy-binary=x"], "leave out --proxy-binary with mode ebpf"),
+    (["--proxy-mode=ebpf", "--proxy-version=1.37"], "leave out --proxy-version with mode ebpf"),
+    (["--proxy=ebpf", "--proxy-sync=default"], "leave out --proxy-sync with mode ebpf"),
+    (["--proxy-mode=ebpf", "--iptables-backend=nft"], "leave out --iptables-backend with mode ebpf"),
+    (["--proxy-mode=ebpf", "--features=x"], "--features declares what a --proxy-command can do; leave it out"),
     # A command.
     (["--proxy-command=sh"], "--proxy-command needs --k8s-release=1.37 (or another)"),
     (["--proxy-command=", "--k8s-release=1.37"], "--proxy-command is empty; give a command such as"),
@@ -91,11 +108,9 @@ BAD = [
     # Not part of this version.
     (
         ["--proxy-mode=ipvs"],
-        "--proxy-mode=ipvs is not part of this version of plumbline yet; it has iptables, nftables",
+        "--proxy-mode=ipvs is not part of this version of plumbline yet; it has iptables, nftables, ebpf",
     ),
-    (["--proxy-mode=ebpf"], "--proxy-mode=ebpf is not part of this version"),
     (["--proxy=kube-router"], "--proxy=kube-router is not part of this version"),
-    (["--proxy=ebpf"], "--proxy=ebpf is not part of this version"),
     (["--cluster=kind"], "--cluster=kind is not part of this version of plumbline yet; it has lab"),
     ([*COMMAND, "--ipvs-scheduler=rr"], "--ipvs-scheduler=rr is not part of this version"),
     ([*COMMAND, "--iptables-backend=lega"], "--iptables-backend=lega is unknown; choose one of nft, legacy"),
@@ -154,6 +169,24 @@ def test_a_bad_option_is_one_sentence(
     assert sentence in told
     assert "\n" not in told
     assert not caught.value.__cause__
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--proxy=ebpf"], ["--proxy-mode=ebpf"], ["--proxy=ebpf", "--proxy-mode=ebpf"]]
+)
+def test_the_reference_is_named_by_its_mode_or_as_a_proxy(
+    arguments: Sequence[str], pytester: pytest.Pytester
+) -> None:
+    settings = configured(pytester, *arguments).stash[SETTINGS]
+    assert (settings.proxy, settings.mode) == ("ebpf", "ebpf")
+    assert settings.version == own_version()
+    assert settings.about() == f"plumbline's reference datapath {own_version()}, mode ebpf"
+    assert settings.release == release(DEFAULT_KUBERNETES)
+    assert settings.binary is None
+
+
+def test_another_release_can_be_asked_of_the_reference(pytester: pytest.Pytester) -> None:
+    assert configured(pytester, "--proxy=ebpf", "--k8s-release=1.30").stash[SETTINGS].release == (1, 30)
 
 
 FEATURES = [

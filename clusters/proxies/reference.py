@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plumbline's own eBPF datapath, one controller per lab node (`dataplane_ref/`)."""
+
+import json
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from clusters.errors import PlumblineError
+from clusters.lab.operations import NODE_BPF
+from clusters.proxies.base import Host, NodeProcesses, Place
+from clusters.proxies.configuration import ProxyConfiguration
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HEALTH_PORT = 10256
+# Of what not every proxy has it has everything.
+FEATURES = frozenset({"localhost-node-ports", "invalid-dropped", "rules-restored"})
+# -P: what lies where the user typed the command must not stand for a package of ours.
+PYTHON = (sys.executable, "-P", "-m")
+
+
+def own_version() -> str:
+    """plumbline's own version, which the reference shares."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    version: str = project["project"]["version"]
+    return version
+
+
+class Reference(NodeProcesses):
+    """The reference datapath. Its controller programs what it has heard in order, so two generations settle it."""
+
+    name = "reference"
+    mode = "ebpf"
+    settle: Literal["ordered", "converge"] = "ordered"
+    features = FEATURES
+
+    def __init__(self, host: Host, *, version: str, ready_deadline: float = 60.0, source: Path = REPOSITORY) -> None:
+        """`source` is the directory that holds `dataplane_ref`: another one than this repository's for mutants."""
+        super().__init__(host, ready_deadline)
+        self.version = version
+        self.source = source
+
+    def refuses(self, configuration: ProxyConfiguration) -> str | None:  # noqa: ARG002
+        """It takes every configuration; what it has no use for, such as periods, changes nothing."""
+        return None
+
+    def argv(self, place: Place) -> Sequence[str]:
+        """The pins are the node's own, and outlive the process: the next one takes them over."""
+        kubeconfig = self.host.write_file(place, "kubeconfig", self.host.kubeconfig(place))
+        configuration = json.dumps(self.configured.as_dict())
+        return [
+            *(*PYTHON, "dataplane_ref.controller"),
+            f"--kubeconfig={kubeconfig}",
+            f"--node={place.name}",
+            f"--cluster-cidr={','.join(self.host.cluster_cidrs)}",
+            f"--proxy-config={self.host.write_file(place, 'proxy-config.json', configuration)}",
+            f"--pins={NODE_BPF}",
+        ]
+
+    def environment(self) -> Mapping[str, str]:
+        """Compiled once, and kept: three controllers start at the same time."""
+        return {"PYTHONPATH": str(self.source), "PYTHONDONTWRITEBYTECODE": ""}
+
+    def is_up(self, node: str) -> bool:
+        """Whether it has programmed what the API server had when it started."""
+        try:
+            status, _ = self.host.http_get(node, HEALTH_PORT, "/healthz")
+        except PlumblineError:
+            return False
+        return status == 200
+
+    def rules(self, node: str) -> Mapping[str, str]:
+        """The maps of the node in words."""
+        command = (*PYTHON, "dataplane_ref.show", f"--pins={NODE_BPF}")
+        return {"bpf maps": self.host.outputs(node, [command])[" ".join(command)]}

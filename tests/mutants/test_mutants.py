@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The harness of the mutants, on a datapath in miniature; and that the real list still fits the real sources."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.mutants.__main__ import Verdict, main, table, verdict
+from tests.mutants.mutant import PACKAGE, Mutant, MutantError, mutants, named
+
+ONE = {"id": "one", "sentence": "It adds.", "file": "sum.py", "from": "a - b", "to": "a + b"}
+MUTANT = Mutant("one", "It adds.", "sum.py", "a - b", "a + b")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository whose datapath is one line."""
+    package = tmp_path / "root" / PACKAGE
+    (package / "__pycache__").mkdir(parents=True)
+    (package / "sum.py").write_text("a - b\nb - a\n", encoding="utf-8")
+    return package.parent
+
+
+def listed(tmp_path: Path, *entries: Any) -> Path:
+    path = tmp_path / "mutants.yaml"
+    path.write_text(yaml.safe_dump(list(entries)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.id)
+def test_the_text_of_every_mutant_is_still_there(mutant: Mutant) -> None:
+    assert mutant.problem() is None
+
+
+def test_a_mutant_is_a_copy_with_the_text_replaced(root: Path, tmp_path: Path) -> None:
+    made = MUTANT.make(tmp_path / "made", root)
+    assert (made / PACKAGE / "sum.py").read_text() == "a + b\nb - a\n"
+    assert (root / PACKAGE / "sum.py").read_text() == "a - b\nb - a\n"
+    assert not (made / PACKAGE / "__pycache__").exists()
+
+
+@pytest.mark.parametrize(
+    ("mutant", "sentence"),
+    [
+        (Mutant("x", "", "sum.py", "a * b", ""), "mutant x: its text occurs 0 times in dataplane_ref/sum.py"),
+        (Mutant("x", "", "sum.py", " - ", ""), "mutant x: its text occurs 2 times in dataplane_ref/sum.py"),
+        (Mutant("x", "", "gone.py", "a", ""), "mutant x: dataplane_ref/gone.py cannot be read: No such file"),
+    ],
+)
+def test_a_mutant_whose_text_is_not_there_once_cannot_be_made(
+    root: Path, tmp_path: Path, mutant: Mutant, sentence: str
+) -> None:
+    with pytest.raises(MutantError) as caught:
+        mutant.make(tmp_path / "made", root)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_one_that_does_not_compile_is_one_sentence(root: Path, tmp_path: Path) -> None:
+    (root / PACKAGE / "bpf").mkdir()
+    (root / PACKAGE / "__init__.py").touch()
+    (root / PACKAGE / "bpf" / "x.h").write_text("int x;", encoding="utf-8")
+    (root / PACKAGE / "build.py").write_text("import sys; sys.exit('x.h:1: no\\n such type')", encoding="utf-8")
+    with pytest.raises(MutantError) as caught:
+        Mutant("x", "", "bpf/x.h", "int", "nit").make(tmp_path / "made", root)
+    assert str(caught.value) == "mutant x cannot be compiled: x.h:1: no such type"
+
+
+def test_a_block_of_text_ends_where_its_last_line_does(tmp_path: Path) -> None:
+    path = tmp_path / "mutants.yaml"
+    path.write_text(
+        "- id: x\n  sentence: s\n  file: f\n  from: |\n    a\n      b\n  to: |\n    c\n", encoding="utf-8"
+    )
+    (mutant,) = mutants(path)
+    assert (mutant.old, mutant.new) == ("a\n  b", "c")
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ([ONE, ONE], "has two mutants one"),
+        ([{**ONE, "more": "x"}], "'one' must have exactly the keys id, sentence, file, from, to, each a text"),
+        ([{**ONE, "to": 3}], "'one' must have exactly the keys id, sentence, file, from, to, each a text"),
+        (["one"], "'one' must have exactly the keys"),
+        ([{**ONE, "to": "a - b"}], "mutant one changes nothing"),
+    ],
+)
+def test_a_bad_list_is_one_sentence(tmp_path: Path, entries: list[Any], sentence: str) -> None:
+    with pytest.raises(MutantError) as caught:
+        mutants(listed(tmp_path, *entries))
+    assert sentence in str(caught.value)
+
+
+def test_mutants_are_chosen_by_name(tmp_path: Path) -> None:
+    path = listed(tmp_path, ONE, {**ONE, "id": "two"})
+    assert [one.id for one in named([], path)] == ["one", "two"]
+    assert [one.id for one in named(["two"], path)] == ["two"]
+    with pytest.raises(MutantError, match=r"^there is no mutant 'three'; there are one, two$"):
+        named(["three"], path)
+
+
+def test_an_unknown_mutant_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--only", "no-such-mutant"]) == 4
+    assert capsys.readouterr().err.startswith("plumbline: there is no mutant 'no-such-mutant'; there are ")
+
+
+def records(**outcomes: int) -> list[dict[str, str]]:
+    """So many tests of requirement `a.b` with each outcome."""
+    return [
+        {"id": "a.b", "outcome": word.replace("_", "-")} for word, count in outcomes.items() for _ in range(count)
+    ]
+
+
+def test_a_mutant_that_fails_or_warns_is_killed() -> None:
+    for word in ("fail", "warned"):
+        found = verdict(MUTANT, records(**{word: 2, "pass": 3}), 1, "5 done")
+        assert (found.is_killed, found.caught, found.judged) == (True, Counter({"a.b": 2}), 5)
+
+
+def test_a_mutant_that_passes_everything_survives() -> None:
+    found = verdict(MUTANT, records(**{"pass": 3, "unsupported": 1}), 0, "4 done")
+    assert not found.is_killed
+    assert found.broken is None
+    assert "| one | It adds. | `sum.py` | **nobody** | 0 of 3 |" in table([found])
+
+
+@pytest.mark.parametrize("outcomes", [{}, {"unknown": 3}, {"pass": 2, "unknown": 1}])
+def test_a_mutant_that_nobody_could_judge_is_no_kill(outcomes: dict[str, int]) -> None:
+    found = verdict(MUTANT, records(**outcomes), 3, "x\nreference on node-a ended")
+    assert not found.is_killed
+    assert found.broken == "could not be judged (exit status 3): reference on node-a ended"
+
+
+def test_the_table_names_who_killed_whom_most_tests_first() -> None:
+    caught = Counter({"b.c": 1, "a.b": 7, "c.d": 1, "d.e": 2, "e.f": 1, "f.g": 1})
+    text = table([Verdict(MUTANT, caught, 90)])
+    assert "`a.b` 7, `d.e` 2, `b.c` 1, `c.d` 1, and 2 more | 13 of 90 |" in text
+    assert "1 of 1 mutants killed" in text
