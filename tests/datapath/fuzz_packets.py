@@ -6,15 +6,15 @@ import struct
 from collections.abc import Callable
 from random import Random
 
-from tests.datapath.packets import NODE_PORT, PORT, ROLES, SPORT, TARGET, Roles
+from tests.datapath.packets import NODE_PORT, PORT, ROLES, SPORT, TARGET
 
 MACS = bytes.fromhex("020000000010020000000099")
 TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 NUMBERS = (6, 17, 132)
 CLIENT_PORTS = range(SPORT, SPORT + 24)
+TELLING = (0, 1, 4, 6, 17, 43, 44, 58, 60, 0x44, 0x46, 0x4F, 0x60, 0x80, 0xFF)  # in heads
 TCP_FLAGS = (2, 2, 2, 16, 16, 24, 18, 17, 4, 20, 0, 255)
 MANGLERS: "list[Callable[[Random, bytearray], None]]" = []
-Raw = tuple[bytes, bytes]
 ROLE_ADDRESSES: dict[int, dict[str, bytes]] = {
     4: {name: socket.inet_pton(socket.AF_INET, value) for name, value in vars(ROLES["IPv4"]).items()},
     6: {name: socket.inet_pton(socket.AF_INET6, value) for name, value in vars(ROLES["IPv6"]).items()},
@@ -22,9 +22,10 @@ ROLE_ADDRESSES: dict[int, dict[str, bytes]] = {
 ROLE_ADDRESSES[4] |= {"stranger": b"\x08\x08\x08\x08", "loopback": b"\x7f\0\0\1"}
 ROLE_ADDRESSES[6] |= {"stranger": bytes.fromhex("20010db8" + "77" * 12), "loopback": bytes(15) + b"\1"}
 CLIENTS = ("pod", "other_pod", "outside", "node", "second", "stranger", "remote_pod", "loopback")
-FRONTENDS = (("cluster_ip", PORT), ("cluster_ip", PORT + 1), ("node", NODE_PORT), ("external_ip", PORT), ("second", NODE_PORT),
-             ("cluster_ip", 9), ("external_ip", PORT + 1), ("pod", TARGET), ("loopback", NODE_PORT))  # fmt: skip
-assert Roles
+FRONTENDS = (
+    ("cluster_ip", PORT), ("cluster_ip", PORT + 1), ("node", NODE_PORT), ("external_ip", PORT), ("second", NODE_PORT),
+    ("cluster_ip", 9), ("external_ip", PORT + 1), ("pod", TARGET), ("loopback", NODE_PORT),
+)  # fmt: skip
 
 
 def checksum(data: bytes) -> int:
@@ -55,17 +56,17 @@ def internet(random: Random, source: bytes, destination: bytes, number: int, par
     if len(source) == 4:
         options = b"\1" * (4 * random.randrange(11)) if not plain and random.random() < 0.3 else b""
         fragment = 0
-        if not plain and random.random() < 0.25:
-            fragment = random.choice((0x2000, 0x2000, 0x2001, 0x0001, 0x4000, 0x1FFF))
+        if not plain and random.random() < 0.5:
+            fragment = random.choice((0x2000, 0x2000, 0x2001, 1, 1, 0x4000, 0x1FFF))
         head = struct.pack(
-            "!BBHHHBBH4s4s", 0x45 + len(options) // 4, 0, 20 + len(options) + len(part), random.randrange(4), fragment,
-            random.choice((64, 64, 64, 2, 1, 0)), number, 0, source, destination,
+            "!BBHHHBBH4s4s", 0x45 + len(options) // 4, 0, 20 + len(options) + len(part), random.randrange(2),
+            fragment, random.choice((64, 64, 64, 2, 1, 0)), number, 0, source, destination,
         ) + options  # fmt: skip
         return head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + part
     chain, first = b"", number
     if not plain and random.random() < 0.4:
         for _ in range(random.choice((1, 1, 2, 3, 5, 6, 7))):
-            kind = random.choice((0, 43, 44, 60))
+            kind = random.choice((0, 43, 44, 44, 60))
             if kind == 44:
                 offset = random.choice((0, 1, 1, 8, 9, 0x40))
                 chain = struct.pack("!BBHI", first, 0, offset, random.randrange(4)) + chain
@@ -106,12 +107,13 @@ class Packets:
 
     def _flow(self) -> tuple[bytes, int, bytes, int, int]:
         random = self.random
-        if self.known and random.random() < 0.55:
+        if self.known and random.random() < 0.65:
             flow = random.choice(self.known)
             return flow if random.random() < 0.5 else (flow[2], flow[3], flow[0], flow[1], flow[4])
         addresses = ROLE_ADDRESSES[random.choice((4, 6))]
         role, port = random.choice(FRONTENDS)
-        return addresses[random.choice(CLIENTS)], random.choice(CLIENT_PORTS), addresses[role], port, random.choice(NUMBERS)
+        client = addresses[random.choice(CLIENTS)]
+        return client, random.choice(CLIENT_PORTS), addresses[role], port, random.choice(NUMBERS)
 
     def make(self) -> bytes:
         """A packet, more often than not a mangled one."""
@@ -129,7 +131,7 @@ class Packets:
         frame = bytearray(MACS + TYPES[family] + packet)
         if random.random() < 0.1:
             frame += random.randbytes(random.randrange(1, 40))
-        for _ in range(random.choice((0, 0, 1, 1, 2, 3))):
+        for _ in range(random.choice((0, 0, 0, 1, 1, 2))):
             random.choice(MANGLERS)(random, frame)
         return bytes(frame)
 
@@ -153,7 +155,7 @@ def _head(random: Random, frame: bytearray) -> None:
     """A byte of the first headers: version, length, protocol, fragment …"""
     at = random.randrange(14, 60)
     if at < len(frame):
-        frame[at] = random.choice((0, 1, 4, 6, 17, 43, 44, 58, 60, 0x44, 0x46, 0x4F, 0x60, 0x80, 0xFF, random.getrandbits(8)))
+        frame[at] = random.choice((*TELLING, random.getrandbits(8)))
 
 
 def _lengths(random: Random, frame: bytearray) -> None:
