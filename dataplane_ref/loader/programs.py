@@ -109,6 +109,7 @@ class Program:
                 raise ValueError(f"{length} bytes are more than the {capacity} that this runner was made for")
             attributes.data_in = data
             attributes.data_size_in = length
+            attributes.data_size_out = 0  # the kernel left the last packet's there, and takes it for a limit
             if call(number, command, reference, size) < 0:
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code))
