@@ -157,9 +157,7 @@ def _check(data: bytes, output: Path) -> int:
         print(f"plumbline: there is no {output}: type `make datapath`.", file=sys.stderr)
         return 1
     if not is_same:
-        print(
-            f"plumbline: {output} is not what its source gives: type `make datapath` and commit it.", file=sys.stderr
-        )
+        print(f"plumbline: {output} is not what its source gives: type `make datapath`.", file=sys.stderr)
     return 0 if is_same else 1
 
 

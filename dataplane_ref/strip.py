@@ -5,6 +5,7 @@ DWARF names the directories of the machine that compiled, and is most of the fil
 that the bytes depend on the source and the compiler alone.
 """
 
+from dataplane_ref.canonical import canonical
 from dataplane_ref.loader.elf import (
     FILE_HEADER,
     RELOCATION,
@@ -31,7 +32,11 @@ def strip(data: bytes) -> bytes:
     numbers = {section.number: number for number, section in enumerate(kept, 1)}
     strings = _Strings()
     symbols, symbol_numbers, locals_ = _symbols(elf, numbers, strings)
-    bodies = [_relocations(section, symbol_numbers) if section.type == SHT_REL else section.data for section in kept]
+    types = _types(elf)
+    bodies = [
+        _relocations(section, symbol_numbers) if section.type == SHT_REL else types.get(section.name, section.data)
+        for section in kept
+    ]
     table, texts = len(kept) + 1, len(kept) + 2
 
     out = bytearray(FILE_HEADER.size)
@@ -59,6 +64,15 @@ def strip(data: bytes) -> bytes:
     fields[6], fields[12], fields[13] = len(out), len(headers), texts
     FILE_HEADER.pack_into(out, 0, *fields)
     return bytes(out) + b"".join(headers)
+
+
+def _types(elf: Elf) -> dict[str, bytes]:
+    """The sections of types, in the one order."""
+    btf, ext = elf.section(".BTF"), elf.section(".BTF.ext")
+    if btf is None:
+        return {}
+    data, ext_data = canonical(btf.data, ext.data if ext else b"")
+    return {".BTF": data, ".BTF.ext": ext_data}
 
 
 def _is_needed(section: Section, elf: Elf) -> bool:

@@ -101,7 +101,11 @@ INLINE void clear_verdict(struct verdict *v)
 
 GLOBAL int parse_skb(struct __sk_buff *ctx, struct work *w)
 {
-	return w ? parse(ctx, false, ntohs(ctx->protocol), &w->packet) : OTHER_PACKET;
+	if (!w)
+		return OTHER_PACKET;
+	if (parse_at_once(ctx, &w->packet.outer))
+		return TRANSPORT_PACKET;
+	return parse(ctx, false, ntohs(ctx->protocol), &w->packet);
 }
 
 GLOBAL int decide_about(struct work *w, const struct config *settings)
@@ -111,9 +115,19 @@ GLOBAL int decide_about(struct work *w, const struct config *settings)
 	return 0;
 }
 
-GLOBAL long rewrite_skb(struct __sk_buff *ctx, const struct work *w, const struct flow *flow)
+/* Rewrite the packet as its flow says, and send it on. */
+GLOBAL int carry_out(struct __sk_buff *ctx, const struct work *w, const struct config *settings, struct flow *flow)
 {
-	return w && flow ? rewrite(ctx, false, &w->packet.outer, flow) : -1;
+	const struct headers *h;
+	enum way way;
+
+	if (!w || !settings || !flow)
+		return NEXT;
+	h = &w->packet.outer;
+	way = w->place == COMES_IN ? way_of_incoming(ctx, settings, h, flow) : way_of_outgoing(ctx, settings, h, flow);
+	if (rewrite(ctx, false, h, flow, counts_as_hop(way, w->place)))
+		return drop(DROPPED_REWRITE);
+	return take(ctx, settings, flow, way);
 }
 
 /* A packet of a flow that there is. */
@@ -138,9 +152,7 @@ INLINE int follow(struct __sk_buff *ctx, struct work *w, const struct config *se
 			return drop(DROPPED_SCTP_FRAGMENT);
 		remember_fragment(h, w->now);
 	}
-	if (rewrite_skb(ctx, w, flow))
-		return drop(DROPPED_REWRITE);
-	return w->place == COMES_IN ? send_incoming(ctx, settings, h, flow) : send_outgoing(ctx, settings, h, flow);
+	return carry_out(ctx, w, settings, flow);
 }
 
 /* An ICMP error about a packet of a flow that there is: `was` is the direction that it travels in. */
@@ -148,6 +160,7 @@ GLOBAL int follow_error(struct __sk_buff *ctx, struct work *w, const struct conf
 {
 	const struct headers *inner;
 	struct tuple was = {};
+	enum way way = BY_STACK;
 	struct flow *flow;
 
 	if (!w || !settings)
@@ -169,13 +182,15 @@ GLOBAL int follow_error(struct __sk_buff *ctx, struct work *w, const struct conf
 	}
 	if (settings->flags & ONLY_DECIDE)
 		return NEXT;
+	/* An error is rare, and the stack knows how to send one. */
+	if (w->place == GOES_OUT)
+		way = way_of_outgoing(ctx, settings, &w->packet.outer, flow);
+	else if (flow->flags & TO_HOST && flow->flags & FROM_HOST)
+		way = TO_PROCESS;
 	if (rewrite_error(ctx, false, &w->packet, &was, flow))
 		return drop(DROPPED_REWRITE);
 	count(ERRORS_TRANSLATED);
-	if (w->place == COMES_IN)
-		return flow->flags & TO_HOST && flow->flags & FROM_HOST ? to_own_process(ctx, settings) :
-									    pass_marked(ctx, settings);
-	return send_outgoing(ctx, settings, &w->packet.outer, flow);
+	return take(ctx, settings, flow, way);
 }
 
 /* The first packet of a flow. */
@@ -209,7 +224,7 @@ GLOBAL int begin(struct __sk_buff *ctx, struct work *w, const struct config *set
 			return drop(DROPPED_REWRITE);
 		count(REFUSALS_SENT);
 		if (w->place == GOES_OUT)
-			return to_own_process(ctx, settings);
+			return to_process(ctx, settings);
 		add_mark(ctx, settings->mark);
 		return redirect(ctx->ifindex, 0);
 	}
@@ -223,9 +238,7 @@ GLOBAL int begin(struct __sk_buff *ctx, struct work *w, const struct config *set
 		return drop(DROPPED_FLOWS_FULL);
 	if (h->fragment == FIRST_FRAGMENT)
 		remember_fragment(h, w->now);
-	if (rewrite_skb(ctx, w, flow))
-		return drop(DROPPED_REWRITE);
-	return w->place == COMES_IN ? send_incoming(ctx, settings, h, flow) : send_outgoing(ctx, settings, h, flow);
+	return carry_out(ctx, w, settings, flow);
 }
 
 INLINE int handle(struct __sk_buff *ctx, enum place place)
@@ -291,7 +304,6 @@ int plumbline_xdp(struct xdp_md *ctx)
 	const struct config *settings = map_lookup(&config, &zero);
 	struct work *w = map_lookup(&work, &zero);
 	const struct headers *h;
-	const __u32 *device;
 	__be16 ethertype;
 	__u8 macs[12];
 	struct flow *flow;
@@ -310,14 +322,13 @@ int plumbline_xdp(struct xdp_md *ctx)
 	if (!flow || flow->flags & TO_HOST || flow->epoch != settings->epoch ||
 	    h->l4 - h->l3 + h->l4_length > flow->mtu)
 		return XDP_PASS;
-	ifindex = flow->ifindex;
-	device = map_lookup(&devices, &ifindex);
-	if (!device || !(*device & UPLINK))
+	if (!(flow->flags & BY_UPLINK))
 		return XDP_PASS;
+	ifindex = flow->ifindex;
 	keep_alive(h, flow, w->now);
 	__builtin_memcpy(macs, flow->destination_mac, 6);
 	__builtin_memcpy(macs + 6, flow->source_mac, 6);
-	if (rewrite(ctx, true, h, flow) || count_hop(ctx, true, h) || xdp_store(ctx, 0, macs, sizeof(macs))) {
+	if (rewrite(ctx, true, h, flow, true) || xdp_store(ctx, 0, macs, sizeof(macs))) {
 		count(DROPPED_REWRITE);
 		return XDP_DROP;
 	}

@@ -4,6 +4,7 @@
 #define PLUMBLINE_OPEN_H
 
 #include "decide.h"
+#include "rewrite.h"
 
 /* A client stays with an endpoint for so long after its last new connection (Service API, sessionAffinityConfig). */
 GLOBAL int remember(const struct work *w, __u32 generation)
@@ -40,6 +41,7 @@ GLOBAL long claim_reply(struct work *w, const struct config *settings, bool masq
 	if (!w || !settings)
 		return -1;
 	ports = settings->masquerade_last - settings->masquerade_first + 1;
+	work_out_changes(&w->reply_key, w->packet.outer.family, &w->reply);
 	if (!masqueraded)
 		error = claim(&w->reply_key, &w->reply, w->now);
 	if (error != -EEXIST)
@@ -48,6 +50,7 @@ GLOBAL long claim_reply(struct work *w, const struct config *settings, bool masq
 	port = random_u32();
 	for (int i = 0; i < MASQUERADE_ATTEMPTS; i++) {
 		w->reply_key.destination_port = htons(settings->masquerade_first + (port + i * 7919) % ports);
+		work_out_changes(&w->reply_key, w->packet.outer.family, &w->reply);
 		error = claim(&w->reply_key, &w->reply, w->now);
 		if (error != -EEXIST)
 			return error;
@@ -116,6 +119,7 @@ GLOBAL __u32 open_flow(struct work *w, const struct config *settings)
 	flow->expires = reply->expires;
 	flow->refreshed = w->now;
 	flow->epoch = reply->epoch;
+	work_out_changes(&h->tuple, h->family, flow);
 	if (map_update(&flows, &h->tuple, flow, BPF_ANY)) {
 		map_delete(&flows, key);
 		return DROPPED_FLOWS_FULL;

@@ -35,13 +35,6 @@ struct ipv6_refusal {
 };
 EXPECT_SIZE(struct ipv6_refusal, 48);
 
-INLINE __be16 fold(__u32 sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (__be16)~sum;
-}
-
 /* The sum of the `length` bytes at `offset`, as far as they go in steps of 4 (`length` is a multiple of it). */
 INLINE long sum_of(void *ctx, __u32 offset, __u32 length, __u32 *sum)
 {
@@ -119,7 +112,7 @@ GLOBAL long make_refusal(struct __sk_buff *ctx, const struct headers *h, const s
 			return -1;
 		sum = checksum_difference(NULL, 0, &pseudo, sizeof(pseudo), sum);
 		sum = checksum_difference(NULL, 0, &r.icmp, sizeof(r.icmp), sum);
-		r.icmp.checksum = fold(sum);
+		r.icmp.checksum = ~fold(sum);
 		if (skb_store(ctx, h->l3, &r, sizeof(r), 0))
 			return -1;
 	} else {
@@ -131,13 +124,13 @@ GLOBAL long make_refusal(struct __sk_buff *ctx, const struct headers *h, const s
 		r.ip.protocol = PROTOCOL_ICMP;
 		r.ip.source = settings->node_ipv4.words[3];
 		r.ip.destination = h->tuple.source.words[3];
-		r.ip.checksum = fold(checksum_difference(NULL, 0, &r.ip, sizeof(r.ip), 0));
+		r.ip.checksum = ~fold(checksum_difference(NULL, 0, &r.ip, sizeof(r.ip), 0));
 		r.icmp.type = 3;
 		r.icmp.code = 3;
 		if (sum_of(ctx, h->l3 + sizeof(r), kept, &sum))
 			return -1;
 		sum = checksum_difference(NULL, 0, &r.icmp, sizeof(r.icmp), sum);
-		r.icmp.checksum = fold(sum);
+		r.icmp.checksum = ~fold(sum);
 		if (skb_store(ctx, h->l3, &r, sizeof(r), 0))
 			return -1;
 	}

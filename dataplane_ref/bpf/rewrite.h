@@ -12,8 +12,8 @@
 #define IPV4_CHECKSUM 10
 #define IPV4_TTL 8
 #define IPV4_ADDRESSES 12
-#define IPV6_ADDRESSES 8
 #define IPV6_HOP_LIMIT 7
+#define IPV6_ADDRESSES 8
 #define TCP_CHECKSUM 16
 #define UDP_CHECKSUM 6
 #define ICMP_CHECKSUM 2
@@ -23,6 +23,12 @@ struct address_pair {
 	struct address source;
 	struct address destination;
 };
+
+INLINE __u16 fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (__u16)((sum & 0xffff) + (sum >> 16));
+}
 
 INLINE long store(void *ctx, bool xdp, __u32 offset, const void *from, __u32 size)
 {
@@ -46,9 +52,7 @@ INLINE long correct(void *ctx, bool xdp, __u32 offset, __u32 difference, __u64 f
 	if (!field && flags & BPF_F_MARK_MANGLED_0)
 		return 0;
 	sum = (__u16)~field + (difference & 0xffff) + (difference >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	field = (__u16)~sum;
+	field = ~fold(sum);
 	if (!field && flags & BPF_F_MARK_MANGLED_0)
 		field = 0xffff;
 	return xdp_store(ctx, offset, &field, sizeof(field));
@@ -91,37 +95,84 @@ INLINE long rewrite_sctp_ports(void *ctx, bool xdp, const struct headers *h, __u
 }
 
 /* The ports in a transport header, and its checksum. */
-INLINE long rewrite_transport(void *ctx, bool xdp, const struct headers *h, __u32 ports, __u32 addresses_changed_by)
+INLINE long rewrite_transport(void *ctx, bool xdp, const struct headers *h, const struct flow *flow)
 {
 	const bool udp = h->tuple.protocol == PROTOCOL_UDP;
 	const __u32 checksum = h->l4 + (udp ? UDP_CHECKSUM : TCP_CHECKSUM);
 	const __u64 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
-	__u32 before;
+	__u32 before, ports;
 
 	__builtin_memcpy(&before, &h->tuple.source_port, sizeof(before));
+	__builtin_memcpy(&ports, &flow->source_port, sizeof(ports));
 	if (h->tuple.protocol == PROTOCOL_SCTP)
 		return rewrite_sctp_ports(ctx, xdp, h, before, ports);
-	if (correct(ctx, xdp, checksum, addresses_changed_by, flags | BPF_F_PSEUDO_HDR))
+	if (correct(ctx, xdp, checksum, flow->addresses_change, flags | BPF_F_PSEUDO_HDR))
 		return -1;
 	if (before == ports)
 		return 0;
-	if (correct(ctx, xdp, checksum, checksum_difference(&before, 4, &ports, 4, 0), flags))
+	if (correct(ctx, xdp, checksum, flow->ports_change, flags))
 		return -1;
 	return store(ctx, xdp, h->l4, &ports, sizeof(ports));
 }
 
-/* What a flow makes of its packets. */
-INLINE long rewrite(void *ctx, bool xdp, const struct headers *h, const struct flow *flow)
+/* By what other addresses and ports change a checksum: worked out once per flow. */
+INLINE void work_out_changes(const struct tuple *was, __u8 family, struct flow *flow)
 {
-	const struct address_pair to = { flow->source, flow->destination };
-	__u32 difference = 0, ports;
+	__u32 change;
 
-	if (rewrite_addresses(ctx, xdp, h, &to, &difference))
-		return -1;
-	if (h->fragment == LATER_FRAGMENT)
-		return 0;
-	__builtin_memcpy(&ports, &flow->source_port, sizeof(ports));
-	return rewrite_transport(ctx, xdp, h, ports, difference);
+	if (family == 4) {
+		const __be32 before[2] = { was->source.words[3], was->destination.words[3] };
+		const __be32 after[2] = { flow->source.words[3], flow->destination.words[3] };
+
+		change = checksum_difference(before, sizeof(before), after, sizeof(after), 0);
+	} else {
+		const struct address_pair after = { flow->source, flow->destination };
+
+		change = checksum_difference(&was->source, sizeof(after), &after, sizeof(after), 0);
+	}
+	flow->addresses_change = fold(change);
+	flow->ports_change = fold(checksum_difference(&was->source_port, 4, &flow->source_port, 4, 0));
+}
+
+/* From the TTL on, an IPv4 header is all that a flow changes; from the hop limit on, an IPv6 header is. */
+struct ipv4_rest {
+	__u8 ttl;
+	__u8 protocol;
+	__be16 checksum;
+	__be32 source;
+	__be32 destination;
+};
+
+struct ipv6_rest {
+	__u8 hop_limit;
+	__u8 addresses[32];
+};
+
+/* What a flow makes of its packets, and one hop less to live if they go on from here without the stack. */
+INLINE long rewrite(void *ctx, bool xdp, const struct headers *h, const struct flow *flow, bool hop)
+{
+	long error;
+
+	if (h->family == 4) {
+		struct ipv4_rest rest = { h->ttl, h->tuple.protocol, 0, flow->source.words[3], flow->destination.words[3] };
+		__u32 sum = (__u16)~h->checksum + flow->addresses_change;
+
+		if (hop) {
+			rest.ttl -= 1;
+			sum += (__u16)~htons(0x0100);
+		}
+		rest.checksum = ~fold(sum);
+		error = store(ctx, xdp, h->l3 + IPV4_TTL, &rest, sizeof(rest));
+	} else {
+		struct ipv6_rest rest;
+
+		rest.hop_limit = h->ttl - (hop ? 1 : 0);
+		__builtin_memcpy(rest.addresses, &flow->source, 32);
+		error = store(ctx, xdp, h->l3 + IPV6_HOP_LIMIT, &rest, sizeof(rest));
+	}
+	if (error || h->fragment == LATER_FRAGMENT)
+		return error;
+	return rewrite_transport(ctx, xdp, h, flow);
 }
 
 /*
@@ -173,21 +224,6 @@ INLINE long rewrite_error(void *ctx, bool xdp, const struct packet *p, const str
 	if (!ipv6)
 		return 0;
 	return correct(ctx, xdp, icmp, inner_change, 0) || correct(ctx, xdp, icmp, outer_change, BPF_F_PSEUDO_HDR);
-}
-
-/* One hop further. */
-INLINE long count_hop(void *ctx, bool xdp, const struct headers *h)
-{
-	__u8 ttl = h->ttl - 1;
-	__be16 before = htons(h->ttl << 8), after = htons(ttl << 8);
-	__u32 one = before, other = after;
-
-	if (h->family == 6)
-		return store(ctx, xdp, h->l3 + IPV6_HOP_LIMIT, &ttl, 1);
-	if (xdp ? correct(ctx, xdp, h->l3 + IPV4_CHECKSUM, checksum_difference(&one, 4, &other, 4, 0), 0) :
-		  skb_l3_checksum(ctx, h->l3 + IPV4_CHECKSUM, before, after, sizeof(before)))
-		return -1;
-	return store(ctx, xdp, h->l3 + IPV4_TTL, &ttl, 1);
 }
 
 #endif

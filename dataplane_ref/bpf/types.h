@@ -188,6 +188,8 @@ enum flow_flag {
 	TO_HOST = 1 << 5, /* the rewritten destination is this node's own */
 	FROM_HOST = 1 << 6, /* the rewritten source is this node's own, or loopback */
 	COUNTED = 1 << 7, /* in its endpoint's number of active flows */
+	INTO_POD = 1 << 8, /* the way is a veth whose other end is the pod's: straight there */
+	BY_UPLINK = 1 << 9, /* the way is an uplink */
 };
 
 /* How one direction of a flow is rewritten: the value of `flows`. Each flow has two entries, one per direction. */
@@ -201,13 +203,15 @@ struct flow {
 	__u32 generation; /* of that endpoint when the flow began */
 	__u64 expires; /* ns of CLOCK_MONOTONIC */
 	__u64 refreshed; /* when `expires` was last set */
+	__u32 addresses_change; /* by what the new addresses change a checksum (RFC 1624), folded to 16 bits */
+	__u32 ports_change; /* … and the new ports */
 	__u32 ifindex; /* the way its packets take, while epoch is config's */
 	__u32 epoch;
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__u32 mtu;
 };
-EXPECT_SIZE(struct flow, 88);
+EXPECT_SIZE(struct flow, 96);
 
 /* Which endpoint a client stays with. */
 struct affinity_key {

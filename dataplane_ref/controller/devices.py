@@ -9,10 +9,8 @@ from dataplane_ref.controller.packed import MAPPED, network, within
 from dataplane_ref.controller.settings import PRIMARY, Settings
 
 ETHERNET = 1  # ARPHRD_ETHER
-TUNNELS = frozenset(
-    ("vxlan", "geneve", "bareudp", "ipip", "sit", "gre", "gretap", "ip6gre", "ip6gretap", "ip6tnl", "erspan")
-    + ("wireguard", "xfrm", "vti", "vti6", "tun")
-)
+IP_TUNNELS = ("ipip", "sit", "gre", "gretap", "ip6gre", "ip6gretap", "ip6tnl", "erspan", "vti", "vti6")
+TUNNELS = frozenset(("vxlan", "geneve", "bareudp", "wireguard", "xfrm", "tun", *IP_TUNNELS))
 LINK_LOCAL = [network("169.254.0.0/16"), network("fe80::/10")]
 LOOPBACK = [network("127.0.0.0/8"), network("::1")]
 

@@ -58,9 +58,10 @@ class NodeDatapath:
 
     def replace(self, resource: str, objects: Mapping[Hashable, Any]) -> None:
         """All objects of a resource, as `resources.watched` converts them."""
-        known: Mapping[ServiceKey, Any] = self.services if resource == SERVICES else self._owner
-        for key in [key for key in known if key not in objects] if resource != NODES else ():
-            self.change(resource, key, None)
+        if resource != NODES:
+            known: Mapping[ServiceKey, Any] = self.services if resource == SERVICES else self._owner
+            for gone in [key for key in known if key not in objects]:
+                self.change(resource, gone, None)
         for key, found in objects.items():
             self.change(resource, key, found)
         if resource == NODES and not objects:

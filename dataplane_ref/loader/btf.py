@@ -91,6 +91,17 @@ class Btf:
             return self.size(element) * count
         raise LoadError(f"its type {found.name or number} has no size: build it again with `make datapath`")
 
+    def describe(self, number: int) -> str:
+        """What values of a type look like: two types with the same text have the same bytes for the same members."""
+        one, _ = self.resolve(number)
+        if one.kind in (STRUCT, UNION):
+            members = (f"{self.text(name)}@{at}:{self.describe(kind)}" for name, kind, at in one.records)
+            return f"{{{one.size}: {', '.join(members)}}}"
+        if one.kind == ARRAY:
+            element, _, count = one.records[0]
+            return f"{self.describe(element)}[{count}]"
+        return f"{one.kind}/{one.size if one.kind != PTR else 8}"
+
     def section(self, name: str) -> Iterator[tuple[Type, int, int]]:
         """The variables of a section: each with its offset and size there."""
         for found in self.types:

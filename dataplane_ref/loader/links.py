@@ -156,7 +156,7 @@ def _adopt(path: Path, program: int, ifindex: int, kind: int, hook: Hook) -> Lin
 
 def _refused(error: OSError, ifindex: int, hook: Hook) -> LoadError:
     code = syscalls.permitted(error).errno
-    if code in (errno.ENODEV, errno.ENOLINK):
+    if code in (errno.ENODEV, errno.ENOLINK) or not clsact.has_interface(ifindex):
         return LoadError(f"there is no interface with index {ifindex} here")
     if hook != "xdp" and code == errno.EINVAL:
         return NoTcxError(f"this kernel ({explain.release()}) lacks TCX: it needs Linux 6.6")

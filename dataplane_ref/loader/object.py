@@ -1,27 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """A compiled object, and what comes of it in the kernel."""
 
-import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
-from dataplane_ref.loader import explain, programs, syscalls, types
+from dataplane_ref.loader import programs, types
 from dataplane_ref.loader.btf import ARRAY, PTR, Btf
+from dataplane_ref.loader.create import F_RDONLY_PROG, create, fill
 from dataplane_ref.loader.elf import Elf, Section
-from dataplane_ref.loader.errors import LoadError, PinnedLayoutError
+from dataplane_ref.loader.errors import LoadError
 from dataplane_ref.loader.layout import Layout, Layouts
 from dataplane_ref.loader.link import Linked, Linker
 from dataplane_ref.loader.maps import Definition, Map
+from dataplane_ref.loader.pins import PinnedMaps
 from dataplane_ref.loader.programs import Program
-from dataplane_ref.loader.syscalls import LinkChange, MapCreate, ProgramLoad, bpf
+from dataplane_ref.loader.syscalls import ProgramLoad
 
 OBJECT = Path(__file__).parents[1] / "bpf" / "plumbline.bpf.o"
 _ARRAY = 2
-_RDONLY_PROG = 1 << 7
-_INFO_SIZE = 24  # of bpf_map_info: type, id, key size, value size, entries, flags
 _NAME_LENGTH = 15
 
 
@@ -84,6 +83,8 @@ class BpfObject:
         self._check_names("program", programs or (), self.program_names)
         wanted = self.program_names if programs is None else programs
         linked = [self._linker.link(name) for name in wanted]
+        if pins is not None:
+            _make(pins)
         with ExitStack() as passing, ExitStack() as kept:
             btf = types.load(self._btf, self._elf)
             if btf:
@@ -94,9 +95,9 @@ class BpfObject:
             descriptors = {name: one.fd for name, one in loaded.maps.items()}
             for name in {name for one in linked for _, name, _ in one.maps if name not in descriptors}:
                 data = self._data_map(name)
-                descriptors[name] = _create(data, 0)
+                descriptors[name] = create(data, 0)
                 passing.callback(os.close, descriptors[name])
-                _fill(descriptors[name], data)
+                fill(descriptors[name], data)
             for one in linked:
                 fd = self._load_program(one, descriptors, btf)
                 loaded.programs[one.name] = Program(fd, one.name, one.kind, pins)
@@ -112,10 +113,11 @@ class BpfObject:
 
     def _maps(self, sizes: Mapping[str, int], pins: Path | None, btf: int) -> Iterator[Map]:
         """Each map, pinned before or new."""
+        pinned = PinnedMaps(pins, self._btf) if pins is not None else None
         for name, definition in self.definitions.items():
             sized = definition._replace(max_entries=sizes.get(name, definition.max_entries))
-            fd = _adopt(pins / name, sized) if pins is not None else None
-            yield Map(_create(sized, btf) if fd is None else fd, sized, is_adopted=fd is not None)
+            fd = pinned.take(sized) if pinned is not None else None
+            yield Map(create(sized, btf) if fd is None else fd, sized, is_adopted=fd is not None)
 
     def _load_program(self, linked: Linked, descriptors: Mapping[str, int], btf: int) -> int:
         code = linked.with_maps(descriptors)
@@ -180,7 +182,7 @@ class BpfObject:
     def _data_map(self, name: str) -> Definition:
         section: Section | None = self._elf.section(name)
         assert section is not None
-        flags = _RDONLY_PROG if name.startswith(".rodata") else 0
+        flags = F_RDONLY_PROG if name.startswith(".rodata") else 0
         return Definition(name, _ARRAY, 4, len(section.data), 1, flags, data=section.data)
 
 
@@ -199,10 +201,6 @@ class Loaded:
 
     def pin(self, folder: Path) -> None:
         """Pin the maps that were not pinned there before. Raises LoadError."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LoadError(f"{folder} cannot be made: {os.strerror(error.errno or 0)}") from error
         for name, one in self.maps.items():
             if not one.is_adopted:
                 one.pin(folder / name)
@@ -214,97 +212,11 @@ class Loaded:
             one.close()
 
 
-def _create(definition: Definition, btf: int) -> int:
-    """Raises LoadError."""
-    attributes = MapCreate(
-        map_type=definition.type,
-        key_size=definition.key_size,
-        value_size=definition.value_size,
-        max_entries=definition.max_entries,
-        map_flags=definition.flags,
-        map_name=definition.name.encode()[:_NAME_LENGTH],
-    )
-    if btf and definition.key_type and definition.value_type:
-        attributes.btf_fd = btf
-        attributes.btf_key_type_id, attributes.btf_value_type_id = definition.key_type, definition.value_type
+def _make(folder: Path) -> None:
     try:
-        return _create_once(attributes)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        failure = error
-    if attributes.btf_fd:  # an older kernel may mind only the types
-        return _create(definition, 0)
-    name, entries = definition.name, definition.max_entries
-    if failure.errno in (errno.E2BIG, errno.ENOMEM):
-        raise LoadError(f"there is no room for map {name} with {entries} entries: ask for fewer") from failure
-    if failure.errno == errno.EINVAL and not _knows(definition.type):
-        raise LoadError(explain.no_map_type(definition.type)) from failure
-    raise LoadError(
-        f"map {name} ({explain.map_type(definition.type)}, {entries} entries of {definition.key_size} + "
-        f"{definition.value_size} bytes) cannot be made: {os.strerror(failure.errno or 0)}"
-    ) from failure
-
-
-def _create_once(attributes: MapCreate) -> int:
-    try:
-        return bpf(syscalls.MAP_CREATE, attributes)
-    except PermissionError as error:
-        if error.errno != errno.EPERM:
-            raise
-    # Before Linux 5.11 maps count as locked memory, whose usual limit is small.
-    import resource
-
-    try:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return bpf(syscalls.MAP_CREATE, attributes)
-    except (OSError, ValueError) as error:
-        raise LoadError(syscalls.NO_PERMISSION) from error
-
-
-def _knows(kind: int) -> bool:
-    """Whether the kernel knows a type of map: it then makes one of some size."""
-    for key, flags in ((4, 0), (8, 1), (0, 0)):  # BPF_F_NO_PREALLOC for tries
-        try:
-            os.close(
-                bpf(
-                    syscalls.MAP_CREATE,
-                    MapCreate(map_type=kind, key_size=key, value_size=4, max_entries=1, map_flags=flags),
-                )
-            )
-        except OSError:
-            continue
-        return True
-    return False
-
-
-def _fill(fd: int, definition: Definition) -> None:
-    """Give a section's map its contents; constants are frozen, so that the verifier knows them."""
-    assert definition.data is not None
-    Map(fd, definition).put(bytes(4), definition.data)
-    if definition.flags & _RDONLY_PROG:
-        bpf(syscalls.MAP_FREEZE, LinkChange(fd, 0, 0, 0))
-
-
-def _adopt(path: Path, wanted: Definition) -> int | None:
-    """The map pinned there. Raises PinnedLayoutError when it is another kind of map."""
-    try:
-        fd = syscalls.pinned(str(path))
-        if fd is None:
-            return None
-        info = memoryview(syscalls.object_info(fd, _INFO_SIZE)).cast("I").tolist()
-    except OSError as error:
-        raise LoadError(f"what is pinned at {path} cannot be opened: {os.strerror(error.errno or 0)}") from error
-    there = (info[0], *info[2:6])
-    here = (wanted.type, wanted.key_size, wanted.value_size, wanted.max_entries, wanted.flags)
-    for name, old, new in zip(
-        ("type", "key size", "value size", "number of entries", "flags"), there, here, strict=True
-    ):
-        if old != new:
-            os.close(fd)
-            raise PinnedLayoutError(
-                f"the map pinned at {path} has {name} {old} and this object's has {new}: "
-                f"remove {path.parent} to start anew"
-            )
-    return fd
+        raise LoadError(f"{folder} cannot be made: {os.strerror(error.errno or 0)}") from error
 
 
 def layouts(path: Path = OBJECT) -> Mapping[str, Layout]:

@@ -109,7 +109,7 @@ class Program:
                 raise ValueError(f"{length} bytes are more than the {capacity} that this runner was made for")
             attributes.data_in = data
             attributes.data_size_in = length
-            attributes.data_size_out = 0  # the kernel left the last packet's there, and takes it for a limit
+            attributes.data_size_out = 0  # or what the last run wrote here would limit this one
             if call(number, command, reference, size) < 0:
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code))
@@ -150,9 +150,6 @@ def load(attributes: syscalls.ProgramLoad, name: str, log_size: int = 1 << 20) -
         return bpf(syscalls.PROG_LOAD, attributes)
     except OSError as error:
         failure = syscalls.permitted(error)
-    without_btf = attributes.prog_btf_fd and _without_types(attributes)
-    if without_btf:
-        return without_btf
     log = ctypes.create_string_buffer(log_size)
     attributes.log_level, attributes.log_size, attributes.log_buf = 1, log_size, ctypes.addressof(log)
     try:
@@ -162,6 +159,11 @@ def load(attributes: syscalls.ProgramLoad, name: str, log_size: int = 1 << 20) -
     if failure.errno == errno.ENOSPC and log_size < 1 << 24:  # kernels before 6.4 keep the beginning, not the end
         return load(attributes, name, 1 << 24)
     said = log.value.decode("utf-8", "replace")
+    # Refused before the verifier began: an older kernel may mind only the types.
+    is_early = not said.strip() or "processed 0 insns" in said
+    plain = _without_types(attributes) if is_early and attributes.prog_btf_fd else 0
+    if plain:
+        return plain
     if not said.strip():
         if failure.errno == errno.EINVAL:
             raise LoadError(explain.no_program_type(attributes.prog_type, name)) from failure
@@ -170,7 +172,7 @@ def load(attributes: syscalls.ProgramLoad, name: str, log_size: int = 1 << 20) -
 
 
 def _without_types(attributes: syscalls.ProgramLoad) -> int:
-    """The program without BTF, should an old kernel mind only that; 0 when it minds more."""
+    """The program without BTF; 0 when the kernel minds more than that."""
     plain = syscalls.ProgramLoad()
     for name in ("prog_type", "insn_cnt", "insns", "license", "prog_flags", "prog_name", "expected_attach_type"):
         setattr(plain, name, getattr(attributes, name))

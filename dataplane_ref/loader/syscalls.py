@@ -11,7 +11,7 @@ from dataplane_ref.loader.errors import LoadError
 (
     MAP_CREATE, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_NEXT_KEY, PROG_LOAD, OBJ_PIN, OBJ_GET,
 ) = range(8)  # fmt: skip
-PROG_TEST_RUN, OBJ_GET_INFO_BY_FD, BTF_LOAD, MAP_FREEZE = 10, 15, 18, 22
+PROG_TEST_RUN, OBJ_GET_INFO_BY_FD, BTF_LOAD, BTF_GET_FD_BY_ID, MAP_FREEZE = 10, 15, 18, 19, 22
 MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
 LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
 
@@ -19,6 +19,8 @@ LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
 XDP, TCX_INGRESS, TCX_EGRESS = 37, 46, 47
 
 NO_PERMISSION = "loading BPF needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: run with sudo"
+NO_BPF = "this kernel is built without bpf(2), or plumbline does not know its number on this machine"
+_RLIMIT_MEMLOCK, _NO_LIMIT = 8, (1 << 64) - 1
 ENOTSUPP = 524  # the kernel's own; not in errno
 # From each architecture's system call table.
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361}
@@ -72,6 +74,10 @@ class Info(ctypes.Structure):
     _fields_ = [("bpf_fd", c_uint32), ("info_len", c_uint32), ("info", c_void_p)]
 
 
+class Id(ctypes.Structure):
+    _fields_ = [("id", c_uint32), ("next_id", c_uint32), ("open_flags", c_uint32)]
+
+
 class BtfLoad(ctypes.Structure):
     _fields_ = [
         ("btf", c_char_p), ("log_buf", c_void_p), ("btf_size", c_uint32), ("log_size", c_uint32),
@@ -92,15 +98,8 @@ class LinkChange(ctypes.Structure):
     _fields_ = [("fd", c_uint32), ("new_prog_fd", c_uint32), ("flags", c_uint32), ("old_prog_fd", c_uint32)]
 
 
-def number(machine: str | None = None) -> int:
-    """bpf(2)'s number on this machine. Raises LoadError where it is not known."""
-    name = machine or os.uname().machine
-    if name not in _NUMBERS:
-        raise LoadError(f"the datapath's object is for 64-bit little-endian machines, and this one is {name}")
-    return _NUMBERS[name]
-
-
-syscall = ctypes.CDLL(None, use_errno=True).syscall
+_libc = ctypes.CDLL(None, use_errno=True)
+syscall = _libc.syscall
 syscall.restype = ctypes.c_long
 BPF = _NUMBERS.get(os.uname().machine, -1)  # -1: no such system call (ENOSYS)
 
@@ -115,9 +114,11 @@ def bpf(command: int, attributes: ctypes.Structure) -> int:
 
 
 def permitted(error: OSError) -> OSError:
-    """The same error; but where it is a lack of permission, LoadError with what to type is raised."""
+    """The same error; but LoadError with what to type where BPF is not allowed at all, or not there."""
     if error.errno == errno.EPERM:
         raise LoadError(NO_PERMISSION) from error
+    if error.errno == errno.ENOSYS:
+        raise LoadError(NO_BPF) from error
     return error
 
 
@@ -126,6 +127,11 @@ def address(data: bytes | bytearray | memoryview) -> int:
     if isinstance(data, bytes):
         return ctypes.cast(c_char_p(data), c_void_p).value or 0
     return ctypes.addressof(c_char.from_buffer(data)) if len(data) else 0
+
+
+def lift_memory_limit() -> None:
+    """Let this process lock as much memory as it likes, where it may (setrlimit(2))."""
+    _libc.setrlimit(_RLIMIT_MEMLOCK, ctypes.byref((c_uint64 * 2)(_NO_LIMIT, _NO_LIMIT)))
 
 
 def object_info(fd: int, size: int) -> bytes:
