@@ -208,9 +208,16 @@ GLOBAL int begin(struct __sk_buff *ctx, struct work *w, const struct config *set
 	clear_verdict(v);
 	decide_about(w, settings);
 	record(settings, v);
-	if (settings->flags & ONLY_DECIDE)
+	if (settings->flags & (ONLY_DECIDE | STATELESS))
 		return NEXT;
 	if (v->outcome == PASSED) {
+		const int apart = keep_apart(w, settings);
+
+		if (apart < 0)
+			return drop(DROPPED_NO_PORT);
+		flow = apart ? map_lookup(&flows, &h->tuple) : NULL;
+		if (flow)
+			return carry_out(ctx, w, settings, flow);
 		/* What goes on through this node need not be looked at again on its way out; what ends here may be a
 		 * tunnel's, and what is in it is still to come. */
 		if (w->place == COMES_IN && !(w->destination_flags & ON_NODE))

@@ -32,7 +32,9 @@ INLINE const struct frontend *find_frontend(const struct config *settings, enum 
 	else if (place == GOES_OUT && settings->flags & LOCALHOST_NODE_PORTS &&
 		 is_ipv4_loopback(&tuple->destination))
 		*address_flags = ON_NODE | SERVES_NODE_PORTS;
-	if (!(*address_flags & SERVES_NODE_PORTS))
+	/* A process of the node may talk to others from a port that is a node port too, and what comes back belongs to
+	 * it. (The controller keeps the kernel from choosing such ports: of a datagram nobody could tell.) */
+	if (!(*address_flags & SERVES_NODE_PORTS) || is_midstream(h))
 		return NULL;
 	key.address = (struct address){};
 	return map_lookup(&frontends, &key);

@@ -104,17 +104,13 @@ INLINE __u64 lifetime(const struct config *config, __u8 protocol, __u32 flags)
  */
 INLINE bool goes_on(const struct headers *h, const struct flow *flow)
 {
-	const bool starts_anew = (h->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-
-	if (flow->flags & REPLY)
-		return true;
-	if (h->tuple.protocol == PROTOCOL_TCP && !starts_anew)
+	if (flow->flags & REPLY || is_midstream(h))
 		return true;
 	if (h->tuple.protocol == PROTOCOL_TCP && flow->flags & (CLOSED | FINISHED))
 		return false;
 	if (h->tuple.protocol == PROTOCOL_TCP && flow->flags & ANSWERED)
 		return true;
-	if (is_current(flow->endpoint, flow->generation, SERVING))
+	if (flow->endpoint == NO_ENDPOINT || is_current(flow->endpoint, flow->generation, SERVING))
 		return true;
 	count(STALE_FLOWS);
 	return false;

@@ -142,6 +142,12 @@ INLINE bool has_ports(__u8 protocol)
 	return protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP || protocol == PROTOCOL_SCTP;
 }
 
+/* A TCP packet in the middle of a connection, as far as it says so itself. */
+INLINE bool is_midstream(const struct headers *h)
+{
+	return h->tuple.protocol == PROTOCOL_TCP && (h->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
+}
+
 /* Bytes of the transport header that a whole packet must have for us to touch it. */
 INLINE __u32 least_transport(__u8 protocol)
 {

@@ -2,7 +2,8 @@
 """The maps that are about the node rather than about Services: `config`, `devices` and `pod_ranges`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+
+from msgspec import structs
 
 from dataplane_ref.controller import devices
 from dataplane_ref.controller.codec import Codec
@@ -116,7 +117,7 @@ class NodeMaps:
             masquerade_first=settings.masquerade_ports[0],
             masquerade_last=settings.masquerade_ports[1],
             verdicts=self._verdicts,
-            **asdict(settings.timeouts),
+            **structs.asdict(settings.timeouts),
         )
         if value == self._written:
             return 0

@@ -6,7 +6,6 @@ https://kubernetes.io/docs/reference/networking/virtual-ips/, KEP-1860 (ipMode).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
 from msgspec import Struct
@@ -22,13 +21,13 @@ from dataplane_ref.controller.slices import CompactSlice
 AFFINITY_SECONDS = 10800
 """The API's own default of sessionAffinityConfig.clientIP.timeoutSeconds."""
 EXTERNALLY_ACCESSIBLE = ("NodePort", "LoadBalancer")
+NOBODY: frozenset[int] = frozenset()
 Ranges = tuple[tuple[bytes, int], ...]
 PortName = tuple[str, int, int]
 """A Service port in one family: its name, protocol and 4 or 6."""
 
 
-@dataclass(frozen=True)
-class Viewpoint:
+class Viewpoint(Struct, frozen=True):
     """What a plan depends on beside the Service itself."""
 
     node: str
@@ -189,8 +188,8 @@ class Planner:
 
     def _on_host(self, selection: Selection) -> frozenset[int]:
         host = self.viewpoint.host_addresses
-        if not host:
-            return frozenset()
+        if not any([each in selection.packed for each in host]):  # noqa: C419 - most often none is
+            return NOBODY
         return frozenset([place for place, key in enumerate(selection.keys) if key[:16] in host])
 
 
