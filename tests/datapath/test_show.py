@@ -29,7 +29,9 @@ def test_a_flow_has_two_ends() -> None:
 
 def test_where_nothing_is_pinned_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"--pins={tmp_path}"]) == 1
-    assert capsys.readouterr().err == f"plumbline: nothing of the datapath is pinned at {tmp_path}: it has no config\n"
+    assert (
+        capsys.readouterr().err == f"plumbline: nothing of the datapath is pinned at {tmp_path}: it has no config\n"
+    )
 
 
 def test_what_is_no_pin_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

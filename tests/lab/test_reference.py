@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the lab starts the reference datapath's controller: with a stand-in that tells what it was given, and for real."""
+"""How the lab starts the reference's controller: a stand-in that tells what it was given, and the real one."""
 
 import json
 import os
