@@ -31,7 +31,7 @@ def apply(settings: Settings, say: Callable[[str], None], root: Path = ROOT) -> 
     """Write them in the caller's network namespace; what cannot be written is one warning each."""
     for name, value in wanted(settings).items():
         _write(root / name, partial(_instead, value), say)
-    # The node's own connections are not to begin at ports that the datapath takes for masquerading, or for node ports.
+    # The node's own connections are not to begin at ports that are taken for masquerading, or for node ports.
     for first, last in (settings.masquerade_ports, settings.node_port_range):
         _write(root / RESERVED, partial(reserved, first=first, last=last), say)
 

@@ -51,8 +51,8 @@ class Node:
         for cidr in (PODS4, PODS6):
             bits, address = as_prefix(cidr)
             self.put("pod_ranges", "pod_range_key", {"prefix_length": bits, "address": address}, b"\1")
-        for address in (NODE4, NODE6):
-            self.know(address, "ON_NODE", "SERVES_NODE_PORTS")
+        for own in (NODE4, NODE6):
+            self.know(own, "ON_NODE", "SERVES_NODE_PORTS")
         return self
 
     def __exit__(self, *_: object) -> None:
