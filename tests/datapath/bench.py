@@ -89,7 +89,7 @@ class Bench(Node):
         return self.entries("flows", "tuple", "flow")
 
     def expire(self, name: str = "flows", *, at: int = 1) -> None:
-        """Let the time of all entries end `at` that moment (ns of CLOCK_MONOTONIC)."""
+        """Let the time of all entries end `at` that moment (by the datapath's clock)."""
         layout = self.object.layouts[{"flows": "flow", "affinities": "affinity", "fragments": "fragment"}[name]]
         offset = layout.fields["expires"].offset
         for key, value in list(self.loaded.maps[name].items()):
