@@ -50,6 +50,11 @@ def test_pods_may_be_known_by_the_name_of_their_interface() -> None:
     assert {name for name, flags in found.items() if "TOWARDS_PODS" in flags} == {"veth1", "veth2", "veth9"}
 
 
+def test_a_bridges_ports_are_the_bridge_to_a_detector_that_goes_by_names() -> None:
+    found = devices(detect_local="InterfaceNamePrefix", interface_name_prefix="cni")
+    assert {name for name, flags in found.items() if "TOWARDS_PODS" in flags} == {"cni0", "veth2"}
+
+
 def test_pods_may_be_known_by_their_bridge_and_its_ports() -> None:
     found = devices(detect_local="BridgeInterface", bridge_interface="cni0")
     assert {name for name, flags in found.items() if "TOWARDS_PODS" in flags} == {"cni0", "veth2"}
@@ -219,11 +224,11 @@ def test_sysctls_are_written_only_where_they_differ_and_refusals_are_said(tmp_pa
     folder = tmp_path / "net/ipv4/conf/lo"
     folder.mkdir(parents=True)
     (folder / "accept_local").write_text("0\n")
-    (tmp_path / "net/ipv4/ip_local_reserved_ports").write_text("61000-65535\n")
+    (tmp_path / "net/ipv4/ip_local_reserved_ports").write_text("30000-65535\n")
     said: list[str] = []
     sysctls.apply(Settings(NODE, localhost_node_ports=True), said.append, tmp_path)
     assert (folder / "accept_local").read_text() == "1"
-    assert (tmp_path / "net/ipv4/ip_local_reserved_ports").read_text() == "61000-65535\n"
+    assert (tmp_path / "net/ipv4/ip_local_reserved_ports").read_text() == "30000-65535\n"
     assert said == [
         f"{folder / 'route_localnet'} cannot be set, and some flows may suffer: No such file or directory"
     ]
