@@ -20,9 +20,13 @@ INLINE const struct frontend *find_frontend(const struct config *settings, enum 
 {
 	const struct tuple *tuple = &h->tuple;
 	struct frontend_key key = { tuple->destination, tuple->destination_port, tuple->protocol, h->family };
-	const struct frontend *frontend = map_lookup(&frontends, &key);
+	const struct frontend *frontend;
 	const __u32 *flags;
 
+	/* "::" is nobody's address (RFC 4291, 2.5.2), and must not be taken for the key of a node port. */
+	if (is_unspecified(&tuple->destination))
+		return NULL;
+	frontend = map_lookup(&frontends, &key);
 	/* A virtual IP before a node port: an external IP may be a node's own address. */
 	if (frontend)
 		return frontend;

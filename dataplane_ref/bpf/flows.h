@@ -16,6 +16,11 @@
 /* Source ports tried before masquerading is given up. */
 #define MASQUERADE_ATTEMPTS 32
 
+INLINE __u64 clock(const struct config *settings)
+{
+	return ticks() * settings->tick_ns;
+}
+
 INLINE void count(__u32 what)
 {
 	__u64 *counter = map_lookup(&counters, &what);

@@ -38,8 +38,8 @@ typedef _Bool bool;
 static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*map_update)(void *map, const void *key, const void *value, __u64 flags) = (void *)BPF_FUNC_map_update_elem;
 static long (*map_delete)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
-/* A few nanoseconds instead of twenty, at the resolution of a tick. */
-static __u64 (*now_ns)(void) = (void *)BPF_FUNC_ktime_get_coarse_ns;
+/* Compiled into one instruction that reads memory, where any clock is a call. */
+static __u64 (*ticks)(void) = (void *)BPF_FUNC_jiffies64;
 static __u32 (*random_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static __s64 (*checksum_difference)(const void *from, __u32 from_size, const void *to, __u32 to_size, __u32 seed) =
 	(void *)BPF_FUNC_csum_diff;

@@ -133,6 +133,11 @@ INLINE bool same_address(const struct address *one, const struct address *other)
 	       one->words[1] == other->words[1] && one->words[0] == other->words[0];
 }
 
+INLINE bool is_unspecified(const struct address *address)
+{
+	return !(address->words[0] | address->words[1] | address->words[2] | address->words[3]);
+}
+
 INLINE bool is_ipv4_loopback(const struct address *address)
 {
 	return is_mapped_ipv4(address) && (ntohl(address->words[3]) >> 24) == 127;

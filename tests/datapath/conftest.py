@@ -17,6 +17,8 @@ import pytest
 from clusters.agent.netns import Namespaces
 from dataplane_ref.build import SOURCE, BuildError, build, find
 from dataplane_ref.loader import BpfObject, Loaded, LoadError, syscalls
+from tests.datapath.bench import Bench
+from tests.datapath.network import Network
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NEAR, FAR, PORT = "10.78.0.1", "10.78.0.2", 7000
@@ -168,3 +170,34 @@ def wire() -> Iterator[Wire]:
     finally:
         for name in made:
             run("ip", "netns", "del", name)
+
+
+@pytest.fixture(scope="session")
+def network() -> Iterator[Network]:
+    as_root()
+    network = Network()
+    yield network
+    network.close()
+
+
+@pytest.fixture(scope="session")
+def loaded_bench(network: Network) -> Iterator[Bench]:
+    with network.entered():
+        bench = Bench(sizes={"flows": 4096, "affinities": 4096})  # small ones are soon emptied
+        try:
+            bench.__enter__()
+        except LoadError as error:
+            if str(error) in (syscalls.NO_PERMISSION, syscalls.NO_BPF):
+                pytest.skip(f"unfit: {error}")
+            raise
+        assert bench.interfaces
+    yield bench
+    bench.__exit__()
+
+
+@pytest.fixture
+def node(loaded_bench: Bench, network: Network) -> Iterator[Bench]:
+    """A node without Services, in its own network."""
+    with network.entered():
+        loaded_bench.reset()
+        yield loaded_bench
