@@ -124,7 +124,7 @@ def test_the_configuration_is_the_nodes() -> None:
     assert value["node_ipv4"] == CODEC.layouts["address"].unpack(address(NODE_IP))
     assert packed(**value["node_ipv6"]) == address(NODE_IP6)
     assert (value["mark"], value["loopback"]) == (1 << 28, 1)
-    assert (value["masquerade_first"], value["masquerade_last"]) == (61000, 65535)
+    assert (value["masquerade_first"], value["masquerade_last"]) == (1024, 29999)
     assert value["tcp_established_ns"] == 24 * 3600 * 10**9
     assert value["verdicts"] >= 1
 
