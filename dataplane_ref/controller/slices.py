@@ -2,7 +2,7 @@
 """An EndpointSlice in 17 bytes per endpoint, which is how the controller keeps a million of them.
 
 https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/ says what the conditions mean, and their
-defaults: unknown readiness is ready, unknown serving is what ready is, unknown terminating is not.
+defaults: unknown readiness is ready, unknown serving is serving, unknown terminating is not (EndpointConditions).
 """
 
 from socket import AF_INET, AF_INET6, inet_pton
@@ -75,7 +75,7 @@ def _bits(found: Conditions | None) -> int:
     if found.ready and found.serving and not found.terminating:
         return USUAL
     bits = READY if found.ready is not False else 0
-    if found.serving if found.serving is not None else bits:
+    if found.serving is not False:
         bits |= SERVING
     return bits | TERMINATING if found.terminating else bits
 
