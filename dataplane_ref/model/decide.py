@@ -197,6 +197,8 @@ def _pod_of_another_node(state: ClusterState, case: _Case, selection: Selection)
         return _dropped(case, f"externalTrafficPolicy Local and no endpoint on {case.node.name}: dropped")
     why = f"a pod of another node counts as external: {selection.local_why}"
     answered = _answered(state, case, (*selection.local, *hairpin), why, keeps_source=True)
+    if not selection.local:
+        return either(answered, _dropped(case, f"no endpoint on {case.node.name}: dropped by a node that can tell"))
     if len(elsewhere) == len(hairpin):
         return answered
     return either(answered, _dropped(case, "an endpoint elsewhere may be chosen, whose reply is lost"))
