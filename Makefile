@@ -22,7 +22,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
 .PHONY: help certify test contract setup datapath lint format controls mutants versions control-plane bench soak
-.PHONY: kills clean
+.PHONY: kills fuzz property clean
 .PHONY: system kube-proxy proxy programs
 
 help: ## list what make can do
@@ -78,6 +78,12 @@ soak: setup ## run the core level N times against an unmodified kube-proxy
 
 kills: setup ## SIGKILL something of a run at N random moments, and look for what stays behind
 	$(BIN)/python -m tests.soak.kills --runs $(N)
+
+fuzz: $(READY) ## run N mangled packets (a million) through the reference datapath, and judge each
+	$(BIN)/python -m tests.datapath.fuzz --packets $(if $(filter file,$(origin N)),1000000,$(N)) $(ARGS)
+
+property: $(READY) ## hold the model and the reference datapath against each other on N generated examples (100,000)
+	$(BIN)/python -m tests.datapath.property --examples $(if $(filter file,$(origin N)),100000,$(N)) $(ARGS)
 
 clean: ## remove .venv, report/ and caches of this clone (not the cached kube-proxy)
 	rm -rf $(VENV) "$(REPORT)" .mypy_cache .pytest_cache .ruff_cache .hypothesis

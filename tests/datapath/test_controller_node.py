@@ -224,11 +224,11 @@ def test_sysctls_are_written_only_where_they_differ_and_refusals_are_said(tmp_pa
     folder = tmp_path / "net/ipv4/conf/lo"
     folder.mkdir(parents=True)
     (folder / "accept_local").write_text("0\n")
-    (tmp_path / "net/ipv4/ip_local_reserved_ports").write_text("30000-65535\n")
+    (tmp_path / "net/ipv4/ip_local_reserved_ports").write_text("1024-65535\n")
     said: list[str] = []
     sysctls.apply(Settings(NODE, localhost_node_ports=True), said.append, tmp_path)
     assert (folder / "accept_local").read_text() == "1"
-    assert (tmp_path / "net/ipv4/ip_local_reserved_ports").read_text() == "30000-65535\n"
+    assert (tmp_path / "net/ipv4/ip_local_reserved_ports").read_text() == "1024-65535\n"
     assert said == [
         f"{folder / 'route_localnet'} cannot be set, and some flows may suffer: No such file or directory"
     ]
