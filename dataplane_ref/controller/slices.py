@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An EndpointSlice in 17 bytes per endpoint, which is how the controller keeps a million of them.
 
-<<<<<<< HEAD
 https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/ says what the conditions mean, and the API's
 reference their defaults: unknown readiness is ready, unknown serving is serving, unknown terminating is not.
-=======
-https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/ says what the conditions mean, and their
-defaults: unknown readiness is ready, unknown serving is serving, unknown terminating is not (EndpointConditions).
->>>>>>> property
 """
 
 from socket import AF_INET, AF_INET6, inet_pton
