@@ -7,18 +7,19 @@ It only reads, and needs no controller. Names and layouts are those of the objec
 import argparse
 import struct
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dataplane_ref.controller import clock
 from dataplane_ref.controller.packed import MAPPED, PROTOCOLS, text
 from dataplane_ref.loader import BpfObject, LoadError, Map, syscalls
 
 PINS = Path("/run/plumbline/bpf")
 # Lines of one kind, after which it is only said how many more there are.
 MOST = 1000
+COLLECT = "plumbline_collect"
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 NODE_PORT = "NODE_PORT"
 Fields = dict[str, Any]
@@ -28,13 +29,15 @@ class Shown:
     """The maps pinned in a folder, each part of which can be told line by line."""
 
     def __init__(self, pins: Path, now_ns: int | None = None) -> None:
-        """Raises LoadError where there is nothing to be shown. `now_ns`: the time (CLOCK_MONOTONIC) to go by."""
+        """Raises LoadError where there is nothing to be shown. `now_ns`: what the datapath's clock shows, unless it
+        is to be asked.
+        """
         self._object = BpfObject.open()
-        self._now = time.monotonic_ns() if now_ns is None else now_ns
         self._maps = {name: self._pinned(pins, name) for name in self._object.definitions if (pins / name).exists()}
         missing = [name for name in ("config", "frontends", "endpoints") if name not in self._maps]
         if missing:
             raise LoadError(f"nothing of the datapath is pinned at {pins}: it has no {missing[0]}")
+        self._now = self._clock(pins) if now_ns is None else now_ns
 
     def __enter__(self) -> "Shown":
         return self
@@ -54,6 +57,10 @@ class Shown:
         yield "flows", _limited(self._flows())
         yield "affinities", _limited(self._affinities())
         yield "counters", list(self._counters())
+
+    def _clock(self, pins: Path) -> int:
+        with self._object.load(pins=pins, programs=[COLLECT]) as loaded:
+            return clock.now(loaded.programs[COLLECT])
 
     def _pinned(self, pins: Path, name: str) -> Map:
         definition = self._object.definitions[name]

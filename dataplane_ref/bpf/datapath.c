@@ -119,10 +119,11 @@ INLINE int carry_out(struct __sk_buff *ctx, const struct work *w, const struct c
 	bool hop;
 
 	h = &w->packet.outer;
-	way = w->place == COMES_IN ? way_of_incoming(ctx, settings, h, flow) : way_of_outgoing(ctx, settings, h, flow);
+	way = w->place == COMES_IN ? way_of_incoming(ctx, settings, h, flow)
+				   : way_of_outgoing(ctx, settings, h, flow);
 	hop = is_straight(way) && w->place == COMES_IN;
-	if (h->plain ? rewrite_in_place(ctx, h, flow, hop, is_straight(way)) :
-		       rewrite(ctx, false, h, flow, hop) || (is_straight(way) && write_macs(ctx, flow)))
+	if (h->plain ? rewrite_in_place(ctx, h, flow, hop, is_straight(way))
+		     : rewrite(ctx, false, h, flow, hop) || (is_straight(way) && write_macs(ctx, flow)))
 		return drop(DROPPED_REWRITE);
 	return take(ctx, settings, flow, way);
 }
@@ -262,12 +263,12 @@ INLINE int handle(struct __sk_buff *ctx, enum place place)
 	case OTHER_PACKET:
 		return NEXT;
 	case ERROR_PACKET:
-		w->now = now_ns();
+		w->now = clock(settings);
 		return settings->flags & STATELESS ? NEXT : follow_error(ctx, w, settings);
 	case TRANSPORT_PACKET:
 		break;
 	}
-	w->now = now_ns();
+	w->now = clock(settings);
 	if (h->fragment == LATER_FRAGMENT && !recall_fragment(h, w->now))
 		return lone_fragment(h);
 	flow = settings->flags & STATELESS ? NULL : find_flow(h, w->now);
@@ -321,7 +322,7 @@ int plumbline_xdp(struct xdp_md *ctx)
 		return XDP_PASS;
 	if (h->fragment != WHOLE || h->ttl <= 1)
 		return XDP_PASS;
-	w->now = now_ns();
+	w->now = clock(settings);
 	flow = find_flow(h, w->now);
 	if (!flow || flow->flags & TO_HOST || flow->epoch != settings->epoch ||
 	    h->l4 - h->l3 + h->l4_length > flow->mtu)
@@ -345,16 +346,22 @@ int plumbline_xdp(struct xdp_md *ctx)
 
 /*
  * Run by the controller, never by a packet: of the flows whose keys it is given, forget those that are past their time.
- * It does this here so that state has one writer, and endpoints' active flows are counted down.
+ * It does this here so that state has one writer, and endpoints' active flows are counted down. The head comes back
+ * with what the clock shows in its second half.
  */
 SEC("tc/collect")
 int plumbline_collect(struct __sk_buff *ctx)
 {
-	const __u64 now = now_ns();
+	const __u32 zero = 0;
+	const struct config *settings = map_lookup(&config, &zero);
 	__u32 number, forgotten = 0;
 	struct tuple key;
+	__u64 now;
 
-	if (skb_load(ctx, 0, &number, sizeof(number)))
+	if (!settings || skb_load(ctx, 0, &number, sizeof(number)))
+		return 0;
+	now = clock(settings);
+	if (skb_store(ctx, 8, &now, sizeof(now), 0))
 		return 0;
 	for (__u32 i = 0; i < MOST_COLLECTED && i < number; i++) {
 		struct flow *flow;

@@ -94,7 +94,7 @@ def serves_on_loopback(settings: Settings) -> bool:
 
 
 def _leads_to_pods(link: Interface, seen: Interfaces, settings: Settings) -> bool:
-    """Whether packets that come in here are pods': to netfilter a bridge's ports are the bridge, and so to its users."""
+    """Whether packets that come in here are pods'. To netfilter, a bridge's ports are the bridge."""
     bridge = seen.links.get(link.master)
     names = (link.name, bridge.name) if bridge else (link.name,)
     if settings.detect_local == "InterfaceNamePrefix":

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from msgspec import structs
 
-from dataplane_ref.controller import devices
+from dataplane_ref.controller import clock, devices
 from dataplane_ref.controller.codec import Codec
 from dataplane_ref.controller.mirror import MapLike, Mirror
 from dataplane_ref.controller.netlink import Interfaces
@@ -117,6 +117,7 @@ class NodeMaps:
             masquerade_first=settings.masquerade_ports[0],
             masquerade_last=settings.masquerade_ports[1],
             verdicts=self._verdicts,
+            tick_ns=clock.tick_ns(),
             **structs.asdict(settings.timeouts),
         )
         if value == self._written:

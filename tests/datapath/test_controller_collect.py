@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from dataplane_ref.controller import clock
 from dataplane_ref.controller.collect import AT_ONCE, Collector
 from dataplane_ref.loader import Loaded, LoadError, syscalls
 from tests.datapath.cluster import BPF, CODEC
@@ -29,6 +30,7 @@ def kernel() -> Iterator[Loaded]:
 
 def test_what_expired_goes_and_what_lives_stays(kernel: Loaded) -> None:
     maps = kernel.maps
+    maps["config"].put(bytes(4), CODEC.layouts["config"].pack(tick_ns=clock.tick_ns()))
     for number in range(2 * FLOWS):
         key = CODEC.layouts["tuple"].pack(source_port=number + 1, protocol=17)
         maps["flows"].put(key, CODEC.layouts["flow"].pack(expires=1 if number < FLOWS else LATER))

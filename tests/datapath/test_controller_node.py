@@ -50,6 +50,11 @@ def test_pods_may_be_known_by_the_name_of_their_interface() -> None:
     assert {name for name, flags in found.items() if "TOWARDS_PODS" in flags} == {"veth1", "veth2", "veth9"}
 
 
+def test_a_bridges_ports_are_the_bridge_to_a_detector_that_goes_by_names() -> None:
+    found = devices(detect_local="InterfaceNamePrefix", interface_name_prefix="cni")
+    assert {name for name, flags in found.items() if "TOWARDS_PODS" in flags} == {"cni0", "veth2"}
+
+
 def test_pods_may_be_known_by_their_bridge_and_its_ports() -> None:
     found = devices(detect_local="BridgeInterface", bridge_interface="cni0")
     assert {name for name, flags in found.items() if "TOWARDS_PODS" in flags} == {"cni0", "veth2"}
@@ -119,7 +124,7 @@ def test_the_configuration_is_the_nodes() -> None:
     assert value["node_ipv4"] == CODEC.layouts["address"].unpack(address(NODE_IP))
     assert packed(**value["node_ipv6"]) == address(NODE_IP6)
     assert (value["mark"], value["loopback"]) == (1 << 28, 1)
-    assert (value["masquerade_first"], value["masquerade_last"]) == (61000, 65535)
+    assert (value["masquerade_first"], value["masquerade_last"]) == (1024, 29999)
     assert value["tcp_established_ns"] == 24 * 3600 * 10**9
     assert value["verdicts"] >= 1
 
@@ -219,11 +224,11 @@ def test_sysctls_are_written_only_where_they_differ_and_refusals_are_said(tmp_pa
     folder = tmp_path / "net/ipv4/conf/lo"
     folder.mkdir(parents=True)
     (folder / "accept_local").write_text("0\n")
-    (tmp_path / "net/ipv4/ip_local_reserved_ports").write_text("61000-65535\n")
+    (tmp_path / "net/ipv4/ip_local_reserved_ports").write_text("1024-65535\n")
     said: list[str] = []
     sysctls.apply(Settings(NODE, localhost_node_ports=True), said.append, tmp_path)
     assert (folder / "accept_local").read_text() == "1"
-    assert (tmp_path / "net/ipv4/ip_local_reserved_ports").read_text() == "61000-65535\n"
+    assert (tmp_path / "net/ipv4/ip_local_reserved_ports").read_text() == "1024-65535\n"
     assert said == [
         f"{folder / 'route_localnet'} cannot be set, and some flows may suffer: No such file or directory"
     ]

@@ -105,7 +105,9 @@ def test_families_are_apart() -> None:
 def test_flags_say_who_serves_and_who_is_a_member() -> None:
     node = FakeNode()
     draining = endpoint("10.1.0.2", "node-a", ready=False, serving=True, terminating=True)
-    node.serve(service(), endpoint_slice("10.1.0.1", draining, endpoint("10.1.0.3", ready=False), "192.0.2.1"))
+    node.serve(
+        service(), endpoint_slice("10.1.0.1", draining, endpoint("10.1.0.3", ready=False, serving=False), "192.0.2.1")
+    )
     flags = {node.address_of(number): node.flags(number) for number in range(4)}
     assert flags == {
         "10.1.0.1": {"SERVING", "IN_CLUSTER"},
