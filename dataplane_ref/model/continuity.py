@@ -12,7 +12,8 @@
 | the same | anything else; also: the Service is gone | is as new: to an endpoint of now, refused, or not proxied |
 | a new one, under ClientIP affinity, in time | the client's last one, allowed without a break since | goes there |
 
-Usable is what is ready, or serving while it terminates. "Goes there" promises a reply only from an endpoint that still exists. Sources:
+Usable is what is ready, or serving while it terminates. "Goes there" promises a reply only from an endpoint that
+still exists. Sources:
 https://kubernetes.io/docs/reference/networking/virtual-ips/ (session affinity; traffic to terminating endpoints),
 KEP-1669 (connections of terminating pods go on), https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
 (termination: "existing connections"), and https://github.com/kubernetes/kubernetes/pull/127318 (stale UDP entries).
