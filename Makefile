@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 # PYTHON chooses the interpreter of the virtual environment; without it an existing environment stays as it is.
 READY := $(VENV)/.ready$(if $(PYTHON),-$(notdir $(PYTHON)))
 KUBE_PROXY := $(VENV)/.kube-proxy
+C_FILES := $(wildcard dataplane_ref/bpf/*.[ch])
 
 export PYTHON
 # Where Debian keeps nft and iptables, which an ordinary user's PATH lacks.
@@ -46,14 +47,16 @@ setup: $(READY) kube-proxy ## get what certify and test need: system packages, .
 datapath: $(READY) ## build the reference datapath's object with the pinned compiler (ARGS)
 	$(BIN)/python -m dataplane_ref.build $(ARGS)
 
-lint: $(READY) ## ruff (rules and format) and mypy --strict
+lint: $(READY) ## ruff and clang-format (rules and format), and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/mypy --strict
 
 format: $(READY) ## let ruff format the code and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(C_FILES)
 
 controls: setup ## prove that the suite goes red on broken dataplanes
 	$(BIN)/python -m tests.controls

@@ -17,6 +17,9 @@ from plugins.services import Frontend, Service, Target, enough_to_see
 # Flows of several vantages in flight at once: enough that all silent ones time out together.
 MANY = 512
 
+# What sendto(2) says of a datagram that netfilter, or a queueing discipline (tc), has dropped on its way out.
+TOLD_OF_A_DROP = ("EPERM", "ENOBUFS")
+
 Ask = Callable[[Vantage, Frontend, Protocol], Verdict]
 
 
@@ -87,8 +90,8 @@ class Flows:
 
 def problems_of(seen: Observation, verdict: Verdict) -> list[str]:
     """In what an observation leaves its verdict, one sentence each; empty when it is allowed."""
-    # What a node drops of its own processes' traffic it may tell them (EPERM): no packet left, so it is a drop.
-    dropped = seen.errno == "EPERM" and seen.icmp is None
+    # What a node drops of its own processes' traffic it may tell them: no packet left, so it is a drop.
+    dropped = seen.errno in TOLD_OF_A_DROP and seen.icmp is None
     return judge(
         verdict,
         outcome=str(FlowOutcome.TIMEOUT if dropped else seen.outcome),

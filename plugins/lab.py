@@ -72,8 +72,7 @@ def pytest_plumbline_oracle(settings: Settings) -> Oracle:
         raise LookupError(lacks)
     # Only where it is used: it brings the controller with it.
     from dataplane_ref.loader import LoadError
-
-    from dataplane_ref.oracle import Oracle as Reference
+    from dataplane_ref.oracle.oracle import Oracle as Reference
 
     try:
         return Reference.load()

@@ -47,7 +47,7 @@ class Weight(Enum):
     """It failed."""
     PROVISIONAL = auto()
     """It failed here, and an ICMP error that says why may follow at once: a firewall that rejects a datagram makes
-    sendto(2) say EPERM and sends the ICMP error besides."""
+    sendto(2) say EPERM (a program at tc: ENOBUFS) and sends the ICMP error besides."""
     NOTED = auto()
     """It may still succeed: an established connection outlives ICMP errors (RFC 1122, 4.2.3.9)."""
 
@@ -324,7 +324,8 @@ class UdpChannel:
         except OSError as error:
             self._drain_errors()
             if self._sock is not None:
-                weight = Weight.PROVISIONAL if error.errno == errno.EPERM else Weight.FINAL
+                refused = error.errno in (errno.EPERM, errno.ENOBUFS)
+                weight = Weight.PROVISIONAL if refused else Weight.FINAL
                 self.sink.failed(Failure(error.errno or 0, weight=weight))
 
     def close(self, reset: bool = True) -> None:  # noqa: ARG002  (the same call for both protocols)

@@ -99,13 +99,9 @@ INLINE void clear_verdict(struct verdict *v)
 	v->endpoint = NO_ENDPOINT;
 }
 
-GLOBAL int parse_skb(struct __sk_buff *ctx, struct work *w)
+GLOBAL int parse_slowly(struct __sk_buff *ctx, struct work *w)
 {
-	if (!w)
-		return OTHER_PACKET;
-	if (parse_at_once(ctx, &w->packet.outer))
-		return TRANSPORT_PACKET;
-	return parse(ctx, false, ntohs(ctx->protocol), &w->packet);
+	return !w ? OTHER_PACKET : parse(ctx, false, ntohs(ctx->protocol), &w->packet);
 }
 
 GLOBAL int decide_about(struct work *w, const struct config *settings)
@@ -116,16 +112,18 @@ GLOBAL int decide_about(struct work *w, const struct config *settings)
 }
 
 /* Rewrite the packet as its flow says, and send it on. */
-GLOBAL int carry_out(struct __sk_buff *ctx, const struct work *w, const struct config *settings, struct flow *flow)
+INLINE int carry_out(struct __sk_buff *ctx, const struct work *w, const struct config *settings, struct flow *flow)
 {
 	const struct headers *h;
 	enum way way;
+	bool hop;
 
-	if (!w || !settings || !flow)
-		return NEXT;
 	h = &w->packet.outer;
-	way = w->place == COMES_IN ? way_of_incoming(ctx, settings, h, flow) : way_of_outgoing(ctx, settings, h, flow);
-	if (rewrite(ctx, false, h, flow, counts_as_hop(way, w->place)))
+	way = w->place == COMES_IN ? way_of_incoming(ctx, settings, h, flow)
+				   : way_of_outgoing(ctx, settings, h, flow);
+	hop = is_straight(way) && w->place == COMES_IN;
+	if (h->plain ? rewrite_in_place(ctx, h, flow, hop, is_straight(way))
+		     : rewrite(ctx, false, h, flow, hop) || (is_straight(way) && write_macs(ctx, flow)))
 		return drop(DROPPED_REWRITE);
 	return take(ctx, settings, flow, way);
 }
@@ -187,7 +185,7 @@ GLOBAL int follow_error(struct __sk_buff *ctx, struct work *w, const struct conf
 		way = way_of_outgoing(ctx, settings, &w->packet.outer, flow);
 	else if (flow->flags & TO_HOST && flow->flags & FROM_HOST)
 		way = TO_PROCESS;
-	if (rewrite_error(ctx, false, &w->packet, &was, flow))
+	if (rewrite_error(ctx, false, &w->packet, &was, flow) || (is_straight(way) && write_macs(ctx, flow)))
 		return drop(DROPPED_REWRITE);
 	count(ERRORS_TRANSLATED);
 	return take(ctx, settings, flow, way);
@@ -208,9 +206,16 @@ GLOBAL int begin(struct __sk_buff *ctx, struct work *w, const struct config *set
 	clear_verdict(v);
 	decide_about(w, settings);
 	record(settings, v);
-	if (settings->flags & ONLY_DECIDE)
+	if (settings->flags & (ONLY_DECIDE | STATELESS))
 		return NEXT;
 	if (v->outcome == PASSED) {
+		const int apart = keep_apart(w, settings);
+
+		if (apart < 0)
+			return drop(DROPPED_NO_PORT);
+		flow = apart ? map_lookup(&flows, &h->tuple) : NULL;
+		if (flow)
+			return carry_out(ctx, w, settings, flow);
 		/* What goes on through this node need not be looked at again on its way out; what ends here may be a
 		 * tunnel's, and what is in it is still to come. */
 		if (w->place == COMES_IN && !(w->destination_flags & ON_NODE))
@@ -254,16 +259,16 @@ INLINE int handle(struct __sk_buff *ctx, enum place place)
 		return NEXT;
 	h = &w->packet.outer;
 	w->place = place;
-	switch (parse_skb(ctx, w)) {
+	switch (parse_at_once(ctx, h) ? TRANSPORT_PACKET : parse_slowly(ctx, w)) {
 	case OTHER_PACKET:
 		return NEXT;
 	case ERROR_PACKET:
-		w->now = now_ns();
+		w->now = clock(settings);
 		return settings->flags & STATELESS ? NEXT : follow_error(ctx, w, settings);
 	case TRANSPORT_PACKET:
 		break;
 	}
-	w->now = now_ns();
+	w->now = clock(settings);
 	if (h->fragment == LATER_FRAGMENT && !recall_fragment(h, w->now))
 		return lone_fragment(h);
 	flow = settings->flags & STATELESS ? NULL : find_flow(h, w->now);
@@ -317,7 +322,7 @@ int plumbline_xdp(struct xdp_md *ctx)
 		return XDP_PASS;
 	if (h->fragment != WHOLE || h->ttl <= 1)
 		return XDP_PASS;
-	w->now = now_ns();
+	w->now = clock(settings);
 	flow = find_flow(h, w->now);
 	if (!flow || flow->flags & TO_HOST || flow->epoch != settings->epoch ||
 	    h->l4 - h->l3 + h->l4_length > flow->mtu)
@@ -341,16 +346,22 @@ int plumbline_xdp(struct xdp_md *ctx)
 
 /*
  * Run by the controller, never by a packet: of the flows whose keys it is given, forget those that are past their time.
- * It does this here so that state has one writer, and endpoints' active flows are counted down.
+ * It does this here so that state has one writer, and endpoints' active flows are counted down. The head comes back
+ * with what the clock shows in its second half.
  */
 SEC("tc/collect")
 int plumbline_collect(struct __sk_buff *ctx)
 {
-	const __u64 now = now_ns();
+	const __u32 zero = 0;
+	const struct config *settings = map_lookup(&config, &zero);
 	__u32 number, forgotten = 0;
 	struct tuple key;
+	__u64 now;
 
-	if (skb_load(ctx, 0, &number, sizeof(number)))
+	if (!settings || skb_load(ctx, 0, &number, sizeof(number)))
+		return 0;
+	now = clock(settings);
+	if (skb_store(ctx, 8, &now, sizeof(now), 0))
 		return 0;
 	for (__u32 i = 0; i < MOST_COLLECTED && i < number; i++) {
 		struct flow *flow;

@@ -59,6 +59,63 @@ GLOBAL long claim_reply(struct work *w, const struct config *settings, bool masq
 }
 
 /*
+ * A packet past all Services may look, to the endpoint it goes to, like one of a flow that was sent there: same client,
+ * same ports. Then the endpoint's answers would be taken for that flow's. If that one is over, it is forgotten; if it is
+ * not, the newcomer gets another source port, as conntrack would give it. Returns 0 where nothing had to be done, -1
+ * where there is no other port, and 1 where a flow is open.
+ */
+GLOBAL int keep_apart(struct work *w, const struct config *settings)
+{
+	const struct headers *h;
+	struct flow *flow, *reply, *there;
+	struct tuple *key;
+
+	if (!w || !settings)
+		return 0;
+	h = &w->packet.outer;
+	key = &w->reply_key;
+	flow = &w->flow;
+	reply = &w->reply;
+	if (is_midstream(h))
+		return 0;
+	key->source = h->tuple.destination;
+	key->source_port = h->tuple.destination_port;
+	key->destination = h->tuple.source;
+	key->destination_port = h->tuple.source_port;
+	key->protocol = h->tuple.protocol;
+	there = map_lookup(&flows, key);
+	if (!there || !(there->flags & REPLY))
+		return 0;
+	if (there->expires <= w->now || there->flags & (CLOSED | PEER_FINISHED)) {
+		forget(key, there);
+		return 0;
+	}
+	reply->source = key->source;
+	reply->source_port = key->source_port;
+	reply->destination = key->destination;
+	reply->destination_port = key->destination_port;
+	reply->endpoint = NO_ENDPOINT;
+	reply->generation = 0;
+	reply->flags = REPLY | (w->place == GOES_OUT ? TO_HOST : 0);
+	reply->expires = w->now + lifetime(settings, h->tuple.protocol, 0);
+	reply->refreshed = w->now;
+	reply->epoch = settings->epoch - 1;
+	if (claim_reply(w, settings, true))
+		return -1;
+	*flow = *reply;
+	flow->source = key->destination;
+	flow->source_port = key->destination_port;
+	flow->destination = key->source;
+	flow->destination_port = key->source_port;
+	flow->flags = w->place == GOES_OUT ? FROM_HOST : 0;
+	work_out_changes(&h->tuple, h->family, flow);
+	if (!map_update(&flows, &h->tuple, flow, BPF_ANY))
+		return 1;
+	map_delete(&flows, key);
+	return -1;
+}
+
+/*
  * Open the flow that was decided on: `w->flow` becomes the client's entry. Returns 0, or the counter of the reason why
  * it could not be opened; then there is no trace of it.
  */

@@ -74,6 +74,7 @@ struct headers {
 	__u8 ttl;
 	__u8 tcp_flags;
 	__be16 checksum; /* of an IPv4 header */
+	__u8 plain; /* nothing before the transport header but an Ethernet and an IP header without options */
 };
 
 enum kind_of_packet {
@@ -145,6 +146,12 @@ INLINE bool is_ipv4_loopback(const struct address *address)
 INLINE bool has_ports(__u8 protocol)
 {
 	return protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP || protocol == PROTOCOL_SCTP;
+}
+
+/* A TCP packet in the middle of a connection, as far as it says so itself. */
+INLINE bool is_midstream(const struct headers *h)
+{
+	return h->tuple.protocol == PROTOCOL_TCP && (h->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
 }
 
 /* Bytes of the transport header that a whole packet must have for us to touch it. */
@@ -324,6 +331,7 @@ INLINE bool parse_at_once(struct __sk_buff *ctx, struct headers *h)
 	if (protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP)
 		return false;
 	h->l3 = ETHERNET_BYTES;
+	h->plain = true;
 	h->fragment = WHOLE;
 	h->tuple.protocol = protocol;
 	__builtin_memcpy(&h->tuple.source_port, transport, 4);
@@ -338,6 +346,7 @@ INLINE enum kind_of_packet parse(void *ctx, bool xdp, __u32 ethertype, struct pa
 
 	h->l3 = ETHERNET_BYTES;
 	h->tcp_flags = 0;
+	h->plain = false;
 	if (!parse_network(ctx, xdp, ethertype, h))
 		return OTHER_PACKET;
 	protocol = h->tuple.protocol;

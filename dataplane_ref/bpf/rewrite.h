@@ -68,8 +68,8 @@ INLINE long rewrite_addresses(void *ctx, bool xdp, const struct headers *h, cons
 
 		*difference = checksum_difference(before, sizeof(before), after, sizeof(after), 0);
 		/* An IPv4 header has no checksum to be computed later: as for any that the device leaves alone. */
-		if (xdp ? correct(ctx, xdp, h->l3 + IPV4_CHECKSUM, *difference, 0) :
-			  skb_l3_checksum(ctx, h->l3 + IPV4_CHECKSUM, 0, *difference, 0))
+		if (xdp ? correct(ctx, xdp, h->l3 + IPV4_CHECKSUM, *difference, 0)
+			: skb_l3_checksum(ctx, h->l3 + IPV4_CHECKSUM, 0, *difference, 0))
 			return -1;
 		return store(ctx, xdp, h->l3 + IPV4_ADDRESSES, after, sizeof(after));
 	}
@@ -108,7 +108,7 @@ INLINE long rewrite_transport(void *ctx, bool xdp, const struct headers *h, cons
 		return rewrite_sctp_ports(ctx, xdp, h, before, ports);
 	if (correct(ctx, xdp, checksum, flow->addresses_change, flags | BPF_F_PSEUDO_HDR))
 		return -1;
-	if (before == ports)
+	if (!flow->ports_change)
 		return 0;
 	if (correct(ctx, xdp, checksum, flow->ports_change, flags))
 		return -1;
@@ -131,7 +131,9 @@ INLINE void work_out_changes(const struct tuple *was, __u8 family, struct flow *
 		change = checksum_difference(&was->source, sizeof(after), &after, sizeof(after), 0);
 	}
 	flow->addresses_change = fold(change);
-	flow->ports_change = fold(checksum_difference(&was->source_port, 4, &flow->source_port, 4, 0));
+	flow->ports_change = 0;
+	if (was->source_port != flow->source_port || was->destination_port != flow->destination_port)
+		flow->ports_change = fold(checksum_difference(&was->source_port, 4, &flow->source_port, 4, 0));
 }
 
 /* From the TTL on, an IPv4 header is all that a flow changes; from the hop limit on, an IPv6 header is. */
@@ -154,7 +156,8 @@ INLINE long rewrite(void *ctx, bool xdp, const struct headers *h, const struct f
 	long error;
 
 	if (h->family == 4) {
-		struct ipv4_rest rest = { h->ttl, h->tuple.protocol, 0, flow->source.words[3], flow->destination.words[3] };
+		struct ipv4_rest rest = { h->ttl, h->tuple.protocol, 0, flow->source.words[3],
+					  flow->destination.words[3] };
 		__u32 sum = (__u16)~h->checksum + flow->addresses_change;
 
 		if (hop) {
@@ -176,6 +179,57 @@ INLINE long rewrite(void *ctx, bool xdp, const struct headers *h, const struct f
 }
 
 /*
+ * The same for what `parse_at_once` has read: everything is where it always is, and is written in place; MACs too, if
+ * the packet goes on from here. Checksums first, since helpers that change them make the packet's place unknown.
+ */
+INLINE long rewrite_in_place(struct __sk_buff *ctx, const struct headers *h, const struct flow *flow, bool hop,
+			     bool macs)
+{
+	const bool udp = h->tuple.protocol == PROTOCOL_UDP;
+	const __u64 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
+	const __u32 checksum = h->l4 + (udp ? UDP_CHECKSUM : TCP_CHECKSUM);
+	__u8 *data, *end, *ports;
+
+	if (skb_l4_checksum(ctx, checksum, 0, flow->addresses_change, flags | BPF_F_PSEUDO_HDR))
+		return -1;
+	if (flow->ports_change && skb_l4_checksum(ctx, checksum, 0, flow->ports_change, flags))
+		return -1;
+	data = (__u8 *)(long)ctx->data;
+	end = (__u8 *)(long)ctx->data_end;
+	if (h->family == 4) {
+		struct ipv4_header *ip = (void *)(data + ETHERNET_BYTES);
+		__u32 sum = (__u16)~h->checksum + flow->addresses_change;
+
+		ports = (__u8 *)(ip + 1);
+		if (ports + 4 > end)
+			return -1;
+		if (hop) {
+			ip->ttl = h->ttl - 1;
+			sum += (__u16)~htons(0x0100);
+		}
+		ip->checksum = ~fold(sum);
+		ip->source = flow->source.words[3];
+		ip->destination = flow->destination.words[3];
+	} else {
+		struct ipv6_header *ip = (void *)(data + ETHERNET_BYTES);
+
+		ports = (__u8 *)(ip + 1);
+		if (ports + 4 > end)
+			return -1;
+		if (hop)
+			ip->hop_limit = h->ttl - 1;
+		ip->source = flow->source;
+		ip->destination = flow->destination;
+	}
+	__builtin_memcpy(ports, &flow->source_port, 4);
+	if (macs) {
+		__builtin_memcpy(data, flow->destination_mac, 6);
+		__builtin_memcpy(data + 6, flow->source_mac, 6);
+	}
+	return 0;
+}
+
+/*
  * An ICMP error about a packet of a flow. `flow` is the direction that the error travels in, and `was` its key: what
  * that direction's packets come with. The packet inside went the other way, so its source is what `flow` makes the
  * destination, and so on. The error's own source is rewritten only if it is the endpoint's (or client's): of a router
@@ -184,7 +238,8 @@ INLINE long rewrite(void *ctx, bool xdp, const struct headers *h, const struct f
  * The packet inside gets its IP checksum and, where it is there, its transport checksum put right too. All of it is
  * covered by the ICMP checksum, and an IPv4 header that stays consistent changes that by nothing.
  */
-INLINE long rewrite_error(void *ctx, bool xdp, const struct packet *p, const struct tuple *was, const struct flow *flow)
+INLINE long rewrite_error(void *ctx, bool xdp, const struct packet *p, const struct tuple *was,
+			  const struct flow *flow)
 {
 	const struct headers *outer = &p->outer, *inner = &p->inner;
 	const bool ipv6 = outer->family == 6, udp = inner->tuple.protocol == PROTOCOL_UDP;
@@ -192,7 +247,8 @@ INLINE long rewrite_error(void *ctx, bool xdp, const struct packet *p, const str
 	const struct address_pair inside = { flow->destination, flow->source };
 	const struct address_pair outside = {
 		from_the_end ? flow->source : outer->tuple.source,
-		same_address(&outer->tuple.destination, &was->destination) ? flow->destination : outer->tuple.destination,
+		same_address(&outer->tuple.destination, &was->destination) ? flow->destination
+									   : outer->tuple.destination,
 	};
 	const __be16 ports[2] = { flow->destination_port, flow->source_port };
 	const __u32 icmp = outer->l4 + ICMP_CHECKSUM;

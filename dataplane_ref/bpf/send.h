@@ -118,9 +118,9 @@ INLINE enum way way_of_outgoing(struct __sk_buff *ctx, const struct config *sett
 	return answer == BPF_FIB_LKUP_RET_SUCCESS ? STRAIGHT_ON : NO_WAY;
 }
 
-INLINE bool counts_as_hop(enum way way, __u32 place)
+INLINE bool is_straight(enum way way)
 {
-	return place == COMES_IN && (way == STRAIGHT_ON || way == STRAIGHT_INTO_POD);
+	return way == STRAIGHT_ON || way == STRAIGHT_INTO_POD;
 }
 
 INLINE long write_macs(struct __sk_buff *ctx, const struct flow *flow)
@@ -151,13 +151,9 @@ INLINE int take(struct __sk_buff *ctx, const struct config *settings, const stru
 {
 	const __u32 ifindex = flow->ifindex;
 
-	if (way == STRAIGHT_ON || way == STRAIGHT_INTO_POD) {
-		if (write_macs(ctx, flow))
-			return drop(DROPPED_REWRITE);
-		/* Marks end where packets leave the node's namespace, but for this way. */
-		if (way == STRAIGHT_INTO_POD)
-			return redirect_peer(ifindex, 0);
-	}
+	/* Marks end where packets leave the node's namespace, but for this way. */
+	if (way == STRAIGHT_INTO_POD)
+		return redirect_peer(ifindex, 0);
 	add_mark(ctx, settings->mark);
 	switch (way) {
 	case BY_STACK:

@@ -168,16 +168,23 @@ struct config {
 	__u16 masquerade_first; /* source ports for masqueraded flows, set aside on the node; host byte order */
 	__u16 masquerade_last;
 	__u32 verdicts; /* how many the array `verdicts` holds */
+	__u32 tick_ns; /* how long the kernel's tick is */
+	__u32 reserved;
 	__u64 tcp_established_ns; /* how long flows live without a packet */
 	__u64 tcp_opening_ns; /* before an answer was seen */
 	__u64 tcp_closing_ns; /* after one FIN */
 	__u64 tcp_closed_ns; /* after both, or RST */
-	__u64 udp_ns; /* before an answer was seen; SCTP too */
-	__u64 udp_stream_ns; /* after */
+	__u64 udp_ns; /* a question and its answer; SCTP too */
+	__u64 udp_stream_ns; /* more than that */
 };
-EXPECT_SIZE(struct config, 104);
+EXPECT_SIZE(struct config, 112);
 
 /* ---- State: written by the datapath -------------------------------------------------------------------------- */
+
+/*
+ * Times are nanoseconds of a clock of the datapath's own: the kernel's ticks since it began to count them, times
+ * tick_ns. What it shows now, `plumbline_collect` tells.
+ */
 
 enum flow_flag {
 	REPLY = 1 << 0, /* packets of the endpoint; without it: of the client */
@@ -190,6 +197,7 @@ enum flow_flag {
 	COUNTED = 1 << 7, /* in its endpoint's number of active flows */
 	INTO_POD = 1 << 8, /* the way is a veth whose other end is the pod's: straight there */
 	BY_UPLINK = 1 << 9, /* the way is an uplink */
+	STREAM = 1 << 10, /* UDP, SCTP: there was more than a question and its answer */
 };
 
 /* How one direction of a flow is rewritten: the value of `flows`. Each flow has two entries, one per direction. */
@@ -201,10 +209,10 @@ struct flow {
 	__u32 flags; /* enum flow_flag */
 	__u32 endpoint; /* its number in `endpoints` */
 	__u32 generation; /* of that endpoint when the flow began */
-	__u64 expires; /* ns of CLOCK_MONOTONIC */
+	__u64 expires; /* by the datapath's clock */
 	__u64 refreshed; /* when `expires` was last set */
 	__u32 addresses_change; /* by what the new addresses change a checksum (RFC 1624), folded to 16 bits */
-	__u32 ports_change; /* … and the new ports */
+	__u32 ports_change; /* … and the new ports; 0 where they are the old ones */
 	__u32 ifindex; /* the way its packets take, while epoch is config's */
 	__u32 epoch;
 	__u8 destination_mac[6];
@@ -221,7 +229,7 @@ struct affinity_key {
 EXPECT_SIZE(struct affinity_key, 20);
 
 struct affinity {
-	__u64 expires; /* ns of CLOCK_MONOTONIC */
+	__u64 expires; /* by the datapath's clock */
 	__u32 endpoint;
 	__u32 generation;
 };
@@ -311,10 +319,9 @@ enum counter {
 	AFFINITY_FULL = 11, /* a client could not be remembered */
 	STALE_FLOWS = 12, /* UDP and SCTP flows, and attempts at TCP ones, whose endpoint is gone */
 	ERRORS_TRANSLATED = 13,
-	WENT_STRAIGHT = 14, /* past the stack */
-	XDP_FORWARDED = 15,
-	DROPPED_INCONSISTENT = 16, /* a set names no endpoint: the controller's fault */
-	COUNTERS = 17,
+	XDP_FORWARDED = 14,
+	DROPPED_INCONSISTENT = 15, /* a set names no endpoint: the controller's fault */
+	COUNTERS = 16,
 };
 
 #endif

@@ -21,7 +21,7 @@ struct work {
 	struct flow flow; /* a new flow: the client's entry */
 	struct flow reply; /* … and the endpoint's */
 	struct tuple reply_key;
-	__u64 now; /* ns of CLOCK_MONOTONIC */
+	__u64 now; /* by the datapath's clock */
 	__u32 place; /* enum place */
 	__u32 device; /* enum device_flag of where it came in */
 	__u32 destination_flags; /* enum address_flag */

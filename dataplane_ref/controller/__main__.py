@@ -12,7 +12,7 @@ from pathlib import Path
 from dataplane_ref.controller import kubeconfig
 from dataplane_ref.controller.log import say
 from dataplane_ref.controller.schedule import SCHEDULERS
-from dataplane_ref.controller.settings import Settings, SettingsError, cidrs, port_range, read_proxy_config
+from dataplane_ref.controller.settings import MARK, Settings, SettingsError, cidrs, port_range, read_proxy_config
 
 SMALLEST = 16
 
@@ -31,15 +31,16 @@ def parser() -> argparse.ArgumentParser:
         help="on a bpffs: the datapath outlives this process, and the next goes on",
     )
     add("--scheduler", default="random", choices=list(SCHEDULERS), help="for Services that do not say (%(default)s)")
-    add("--masquerade-ports", default="61000-65535", metavar="FIRST-LAST")
-    add("--mark", type=lambda text: int(text, 0), default=Settings.mark, metavar="BIT")
+    add("--masquerade-ports", default="1024-29999", metavar="FIRST-LAST")
+    add("--node-port-range", default="30000-32767", metavar="FIRST-LAST", help="as kube-apiserver's")
+    add("--mark", type=lambda text: int(text, 0), default=MARK, metavar="BIT")
     add("--max-services", type=int, default=65536, metavar="N", help="Service ports, in each family (%(default)s)")
     add("--max-endpoints", type=int, default=131072, metavar="N", help="(%(default)s)")
     add("--max-flows", type=int, default=262144, metavar="N", help="(%(default)s)")
     add("--max-affinities", type=int, default=262144, metavar="N", help="(%(default)s)")
     add("--max-source-ranges", type=int, default=16384, metavar="N", help="(%(default)s)")
     add("--xdp", default="auto", choices=("auto", "native", "generic", "off"))
-    add("--straight", default="on", choices=("on", "off"), help="past the stack where the way is known (%(default)s)")
+    add("--no-straight", action="store_true", help="always through the stack, where the way is known too")
     add("--health-port", type=int, default=10256, metavar="PORT", help="0: none (%(default)s)")
     return parsing
 
@@ -56,8 +57,9 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         cluster_cidrs=cidrs(arguments.cluster_cidr, "--cluster-cidr"),
         scheduler=arguments.scheduler,
         masquerade_ports=port_range(arguments.masquerade_ports, "--masquerade-ports"),
+        node_port_range=port_range(arguments.node_port_range, "--node-port-range"),
         mark=arguments.mark,
-        straight=arguments.straight == "on",
+        straight=not arguments.no_straight,
         **configured,
     )
 
@@ -92,8 +94,8 @@ def main() -> int:
     except SettingsError as error:
         say(str(error))
         return 2
-    # What decoding makes is in no cycle, and looking for some in a million objects would only cost time.
-    gc.set_threshold(100_000, 50, 1000)
+    # What decoding makes is in no cycle: looking for some among a million new objects would only cost time.
+    gc.disable()
     from dataplane_ref.controller.agent import Agent, Options
     from dataplane_ref.loader import LoadError
 

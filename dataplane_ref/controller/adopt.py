@@ -2,10 +2,11 @@
 """What an earlier process left in pinned maps: who had which number, so that live flows go on after a restart."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dataplane_ref.controller.allocate import packed
+from msgspec import Struct
+
+from dataplane_ref.controller.allocate import row
 from dataplane_ref.controller.codec import Codec
 from dataplane_ref.controller.mirror import MapLike
 from dataplane_ref.controller.plan import Ranges
@@ -14,8 +15,7 @@ from dataplane_ref.controller.schedule import SCHEDULERS
 from dataplane_ref.controller.select import KEY
 
 
-@dataclass
-class Adopted:
+class Adopted(Struct):
     """Service ports by their frontends' keys. `orphans` are numbers of endpoints of Service ports without one."""
 
     by_frontend: dict[bytes, PortState]
@@ -24,7 +24,7 @@ class Adopted:
     generations: dict[int, int]
     touched: int
     next_set: int
-    _claimed: set[int] = field(default_factory=set)
+    _claimed: set[int] = set()
 
     @classmethod
     def read(
@@ -96,10 +96,10 @@ class Adopted:
         return list({port.number: port for port in self.by_frontend.values()}.values())
 
 
-def _extent(members: "array[int]", first: int, count: int) -> tuple[Extent, bytes]:
+def _extent(members: "array[int]", first: int, count: int) -> tuple[Extent, Sequence[int]]:
     if not count:
-        return NOTHING, b""
-    return (first, count), packed(members[first : first + count])
+        return NOTHING, ()
+    return (first, count), row(members[first : first + count])
 
 
 def _read_endpoints(
@@ -131,7 +131,7 @@ def _read_endpoints(
         listed.sort()
         state = ports[number]
         state.keys = b"".join(key for key, _, _, _ in listed)
-        state.numbers = array("I", [each for _, each, _, _ in listed])
+        state.numbers = row(array("I", [each for _, each, _, _ in listed]))
         state.flags = bytes(flags & 0xFF for _, _, flags, _ in listed)
         weights = [weight for _, _, _, weight in listed]
         state.weights = weights if any(weight != 1 for weight in weights) else None

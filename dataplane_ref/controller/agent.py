@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The running controller: threads that watch feed one queue, and one loop writes what they bring."""
 
+import gc
 import signal
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import FrameType
+
+from msgspec import Struct
 
 from dataplane_ref.controller import devices, sysctls
 from dataplane_ref.controller.attach import PROGRAMS, Attachments
@@ -31,8 +33,7 @@ UNHEALTHY_SECONDS = 60.0
 RESOURCES = 3
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """A signal to end."""
 
     name: str
@@ -41,8 +42,7 @@ class Stop:
 Item = Listing | Delta | Interfaces | RoutesChanged | Stop
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Struct, frozen=True):
     """What the command line says beside Settings."""
 
     access: Access
@@ -140,6 +140,8 @@ class Agent:
             if is_first:
                 is_first = False
                 attachments.sweep()
+                gc.freeze()
+                gc.enable()
                 spent = (time.monotonic() - began) * 1000
                 say(
                     f"{len(datapath.services):,} Services are served: {written:,} entries written in {spent:.0f} ms, "

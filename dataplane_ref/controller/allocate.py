@@ -7,6 +7,7 @@ packet may still find its way there.
 
 from array import array
 from collections.abc import Iterable, Sequence
+from operator import eq
 
 
 class FullError(Exception):
@@ -154,6 +155,15 @@ class Extents:
             self._next = merged.pop()[0]
         for start, length in merged:
             self._free.setdefault(length, []).append(start)
+
+
+def row(numbers: Sequence[int]) -> Sequence[int]:
+    """The same numbers, as a range if they are one."""
+    if numbers and numbers[-1] - numbers[0] == len(numbers) - 1:
+        whole = range(numbers[0], numbers[-1] + 1)
+        if all(map(eq, numbers, whole)):
+            return whole
+    return numbers
 
 
 def packed(numbers: Sequence[int]) -> bytes:

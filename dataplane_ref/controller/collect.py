@@ -7,9 +7,11 @@ Flows are removed by the datapath's own program `plumbline_collect`, which also 
 import struct
 import threading
 from collections.abc import Callable
-from time import CLOCK_MONOTONIC, clock_gettime_ns, monotonic
+from time import monotonic
 from typing import Protocol
 
+from dataplane_ref.controller import clock
+from dataplane_ref.controller.clock import CollectProgram
 from dataplane_ref.controller.codec import Codec
 from dataplane_ref.controller.mirror import MapLike
 
@@ -18,12 +20,6 @@ SHARE = 20
 """A round may take one part in so many of the time: the pause after a long one is longer."""
 AT_ONCE = 64  # MOST_COLLECTED in datapath.c
 FULL = ("DROPPED_FLOWS_FULL", "AFFINITY_FULL")
-
-
-class CollectProgram(Protocol):
-    """What is used of the loader's Program."""
-
-    def run(self, data: bytes = b"", *, out: bool = True) -> object: ...
 
 
 class CounterMap(Protocol):
@@ -70,18 +66,18 @@ class Collector(threading.Thread):
                 continue
             since = monotonic()
             try:
-                self.collect(clock_gettime_ns(CLOCK_MONOTONIC))
+                self.collect(clock.now(self._program))
             except OSError as error:
                 self._say(f"expired flows could not be looked for: {error.strerror}")
             pause = max(SECONDS, (monotonic() - since) * SHARE)
             since = monotonic()
 
     def collect(self, now: int) -> tuple[int, int]:
-        """Forget what expired by `now` (ns of CLOCK_MONOTONIC); how many flows were handed on, and affinities."""
+        """Forget what expired by `now` (by the datapath's clock); how many flows were handed on, and affinities."""
         flows = expired(self._flows, self._flow_expires, now)
         for start in range(0, len(flows), AT_ONCE):
             some = flows[start : start + AT_ONCE]
-            self._program.run(struct.pack("<I12x", len(some)) + b"".join(some), out=False)
+            self._program.run(clock.HEAD.pack(len(some), 0) + b"".join(some), out=False)
         affinities = expired(self._affinities, self._affinity_expires, now)
         if affinities:
             self._affinities.delete_many(b"".join(affinities), len(affinities))

@@ -94,9 +94,9 @@ def serves_on_loopback(settings: Settings) -> bool:
 
 
 def _leads_to_pods(link: Interface, seen: Interfaces, settings: Settings) -> bool:
+    """Whether packets that come in here are pods'. To netfilter, a bridge's ports are the bridge."""
+    bridge = seen.links.get(link.master)
+    names = (link.name, bridge.name) if bridge else (link.name,)
     if settings.detect_local == "InterfaceNamePrefix":
-        return link.name.startswith(settings.interface_name_prefix)
-    if settings.detect_local == "BridgeInterface":
-        bridge = seen.links.get(link.master)
-        return settings.bridge_interface in (link.name, bridge.name if bridge else None)
-    return False
+        return any(name.startswith(settings.interface_name_prefix) for name in names)
+    return settings.detect_local == "BridgeInterface" and settings.bridge_interface in names

@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dataplane_ref.controller.program import ServiceKey
 from dataplane_ref.controller.state import HealthPorts
@@ -25,8 +26,7 @@ Door = tuple[int, int]
 """A family and a port."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """An HTTP answer."""
 
     status: int

@@ -8,11 +8,12 @@ to log in there are tokens and client certificates; plug-ins (`exec`, `auth-prov
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from dataplane_ref.controller.settings import SettingsError
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     import ssl
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(Struct, frozen=True):
     """An API server, and what to show it. `path` stands before every path."""
 
     host: str

@@ -7,7 +7,6 @@ slots and N endpoints shares differ by at most N/M, hence the rule M >= 100 N.
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
 SIZES = (251, 1021, 4093, 16381, 65537)
 
@@ -24,6 +23,8 @@ def lookup_table(keys: Sequence[bytes], weights: Sequence[int], size: int) -> li
 
     It depends on keys and weights alone: every node, and every restart, builds the same table.
     """
+    from hashlib import blake2b  # which reads OpenSSL: not for every start
+
     offsets, skips = [], []
     for key in keys:
         digest = blake2b(key, digest_size=16).digest()

@@ -93,18 +93,43 @@ class Mirror:
         return count
 
 
+class Rows:
+    """Numbers in their order; those that go on from the ones before cost nothing."""
+
+    def __init__(self) -> None:
+        self._done: list[Sequence[int]] = []
+        self._row = range(0)
+
+    def add(self, numbers: Sequence[int]) -> None:
+        if type(numbers) is not range:
+            self._done += [self._row, numbers]
+            self._row = range(0)
+        elif numbers.start == self._row.stop:
+            self._row = range(self._row.start, numbers.stop)
+        else:
+            self._done.append(self._row)
+            self._row = numbers
+
+    def take(self) -> bytes:
+        """All of them as entries of a map; then there are none."""
+        taken = b"".join(map(packed, (*self._done, self._row)))
+        self._done.clear()
+        self._row = range(0)
+        return taken
+
+
 class ArrayWrites:
     """Entries of an array that are to be written together."""
 
     def __init__(self, of: MapLike) -> None:
         self.map = of
-        self._keys: list[bytes] = []
+        self._keys = Rows()
         self._values: list[bytes] = []
 
     def add(self, numbers: Sequence[int], values: bytes) -> None:
         """Values that stand one after the other, for as many numbers."""
         if numbers:
-            self._keys.append(packed(numbers))
+            self._keys.add(numbers)
             self._values.append(values)
 
     def extend(self, others: "Iterable[tuple[Sequence[int], bytes]]") -> None:
@@ -113,12 +138,31 @@ class ArrayWrites:
 
     def write(self) -> int:
         """Write them; how many."""
-        keys, values = b"".join(self._keys), b"".join(self._values)
-        self._keys.clear()
+        values = b"".join(self._values)
         self._values.clear()
-        count = len(keys) // 4
-        if count == 1:
-            self.map.put(keys, values)
-        elif count:
-            self.map.put_many(keys, values, count)
-        return count
+        return _put(self.map, self._keys.take(), values)
+
+
+class NumberWrites:
+    """The same for an array of numbers."""
+
+    def __init__(self, of: MapLike) -> None:
+        self.map = of
+        self._keys, self._values = Rows(), Rows()
+
+    def add(self, numbers: Sequence[int], values: Sequence[int]) -> None:
+        self._keys.add(numbers)
+        self._values.add(values)
+
+    def write(self) -> int:
+        """Write them; how many."""
+        return _put(self.map, self._keys.take(), self._values.take())
+
+
+def _put(into: MapLike, keys: bytes, values: bytes) -> int:
+    count = len(keys) // 4
+    if count == 1:
+        into.put(keys, values)
+    elif count:
+        into.put_many(keys, values, count)
+    return count

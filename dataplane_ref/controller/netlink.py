@@ -5,7 +5,8 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_DUMP, NLM_F_DUMP_INTR = 0x1, 0x300, 0x10
@@ -28,8 +29,7 @@ _MOST_NEIGHBOURS = 65536
 _RECEIVE = 1 << 18
 
 
-@dataclass(frozen=True)
-class Interface:
+class Interface(Struct, frozen=True):
     """A network interface. `has_far_peer`: the other end of a veth is in another namespace. `type` is ARPHRD_*."""
 
     index: int
@@ -41,16 +41,14 @@ class Interface:
     has_far_peer: bool = False
 
 
-@dataclass(frozen=True)
-class Interfaces:
+class Interfaces(Struct, frozen=True):
     """All interfaces by index, and every address as its 16 bytes with the interface that has it."""
 
     links: Mapping[int, Interface]
     addresses: frozenset[tuple[int, bytes]]
 
 
-@dataclass(frozen=True)
-class RoutesChanged:
+class RoutesChanged(Struct, frozen=True):
     """What flows remember of the way may be wrong."""
 
 

@@ -2,9 +2,10 @@
 """The maps that are about the node rather than about Services: `config`, `devices` and `pod_ranges`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
-from dataplane_ref.controller import devices
+from msgspec import structs
+
+from dataplane_ref.controller import clock, devices
 from dataplane_ref.controller.codec import Codec
 from dataplane_ref.controller.mirror import MapLike, Mirror
 from dataplane_ref.controller.netlink import Interfaces
@@ -116,7 +117,8 @@ class NodeMaps:
             masquerade_first=settings.masquerade_ports[0],
             masquerade_last=settings.masquerade_ports[1],
             verdicts=self._verdicts,
-            **asdict(settings.timeouts),
+            tick_ns=clock.tick_ns(),
+            **structs.asdict(settings.timeouts),
         )
         if value == self._written:
             return 0

@@ -6,14 +6,13 @@ https://kubernetes.io/docs/reference/networking/virtual-ips/, KEP-1860 (ipMode).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
 from msgspec import Struct
 
 from dataplane_ref.controller import schedule
 from dataplane_ref.controller.codec import Codec
-from dataplane_ref.controller.objects import Service, ServicePort
+from dataplane_ref.controller.objects import Annotations, Service, ServicePort
 from dataplane_ref.controller.packed import NO_ADDRESS, PROTOCOLS, address, family_of, network
 from dataplane_ref.controller.packed import port as packed_port
 from dataplane_ref.controller.select import Selection, ready_here, select
@@ -22,13 +21,13 @@ from dataplane_ref.controller.slices import CompactSlice
 AFFINITY_SECONDS = 10800
 """The API's own default of sessionAffinityConfig.clientIP.timeoutSeconds."""
 EXTERNALLY_ACCESSIBLE = ("NodePort", "LoadBalancer")
+NOBODY: frozenset[int] = frozenset()
 Ranges = tuple[tuple[bytes, int], ...]
 PortName = tuple[str, int, int]
 """A Service port in one family: its name, protocol and 4 or 6."""
 
 
-@dataclass(frozen=True)
-class Viewpoint:
+class Viewpoint(Struct, frozen=True):
     """What a plan depends on beside the Service itself."""
 
     node: str
@@ -93,10 +92,13 @@ class Planner:
         slices = tuple(slices)
         complaints: list[str] = []
         cluster_ips = _addresses(given, complaints)
-        external = self._external(service, complaints)
-        ranges = _source_ranges(service, complaints)
+        # Most Services have none of these; with a hundred thousand of them it counts not to look further.
+        external = self._external(service, complaints) if spec.type == "LoadBalancer" or spec.external_ips else []
+        ranges = _source_ranges(service, complaints) if spec.load_balancer_source_ranges else {}
         flags, seconds = self._policies(service)
-        scheduler, weights = self._scheduling(service, complaints)
+        scheduler, weights = self.viewpoint.scheduler, None
+        if service.metadata.annotations is not None:
+            scheduler, weights = self._scheduling(service.metadata.annotations, complaints)
         ports: dict[PortName, PortPlan] = {}
         families = {family_of(each): each for each in reversed(cluster_ips)}
         for family, cluster_ip in families.items():
@@ -114,10 +116,11 @@ class Planner:
                     flags=flags,
                     affinity_seconds=seconds,
                     scheduler=scheduler,
-                    weights=_weights(selection, weights),
+                    weights=_weights(selection, weights) if weights else None,
                     on_host=self._on_host(selection),
                 )
-        return Plan(ports, tuple(cluster_ips), ranges, _health(service, slices, families), complaints)
+        health = _health(service, slices, families) if spec.health_check_node_port else None
+        return Plan(ports, tuple(cluster_ips), ranges, health, complaints)
 
     def _frontends(
         self,
@@ -168,11 +171,8 @@ class Planner:
         seconds = config.client_ip.timeout_seconds if config and config.client_ip else None
         return flags | client_affinity, seconds or AFFINITY_SECONDS
 
-    def _scheduling(self, service: Service, complaints: list[str]) -> tuple[str, dict[bytes, int]]:
+    def _scheduling(self, annotations: Annotations, complaints: list[str]) -> tuple[str, dict[bytes, int]]:
         scheduler, weights = self.viewpoint.scheduler, dict[bytes, int]()
-        annotations = service.metadata.annotations
-        if annotations is None:
-            return scheduler, weights
         if annotations.scheduler is not None:
             if annotations.scheduler in schedule.SCHEDULERS:
                 scheduler = annotations.scheduler
@@ -189,13 +189,13 @@ class Planner:
 
     def _on_host(self, selection: Selection) -> frozenset[int]:
         host = self.viewpoint.host_addresses
-        if not host:
-            return frozenset()
+        if not any([each in selection.packed for each in host]):  # noqa: C419 - most often none is
+            return NOBODY
         return frozenset([place for place, key in enumerate(selection.keys) if key[:16] in host])
 
 
 def _weights(selection: Selection, given: dict[bytes, int]) -> list[int] | None:
-    weights = [given.get(key[:16], 1) for key in selection.keys] if given else []
+    weights = [given.get(key[:16], 1) for key in selection.keys]
     return weights if any(weight != 1 for weight in weights) else None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from dataplane_ref.controller.allocate import Extents, FullError, Numbers, packed
+from dataplane_ref.controller.allocate import Extents, FullError, Numbers, row
 from dataplane_ref.controller.codec import Codec
 from dataplane_ref.controller.maglev import SIZES
 from dataplane_ref.controller.plan import PortPlan
@@ -33,8 +33,8 @@ class PortState(Struct, gc=False):
     scheduler: str = ""
     cluster: Extent = NOTHING
     local: Extent = NOTHING
-    cluster_members: bytes = b""
-    local_members: bytes = b""
+    cluster_members: Sequence[int] = ()
+    local_members: Sequence[int] = ()
     recipe: object = None  # from what a lookup table was built
 
     def places(self) -> dict[bytes, int]:
@@ -42,21 +42,23 @@ class PortState(Struct, gc=False):
         return {self.keys[start : start + KEY]: start // KEY for start in range(0, len(self.keys), KEY)}
 
 
-class Change:
-    """What one Service's new state takes and gives back, and what is written before and after its frontends."""
+class Change(Struct, gc=False):
+    """What one Service's new state takes and gives back, and what is written before and after its frontends.
 
-    def __init__(self) -> None:
-        self.endpoints_before: list[tuple[Sequence[int], bytes]] = []
-        self.members: list[tuple[Sequence[int], bytes]] = []
-        self.endpoints_after: list[tuple[Sequence[int], bytes]] = []
-        self.taken_ports: list[int] = []
-        self.taken_endpoints: list[Sequence[int]] = []
-        self.taken_extents: list[Extent] = []
-        self.freed_ports: list[int] = []
-        self.freed_endpoints: list[int] = []
-        self.freed_extents: list[Extent] = []
-        self.adopted: list[PortState] = []
-        self.tables = 0  # entries of lookup tables, more or fewer
+    `tables` counts the entries of lookup tables, more or fewer.
+    """
+
+    endpoints_before: list[tuple[Sequence[int], bytes]] = []
+    members: list[tuple[Sequence[int], Sequence[int]]] = []
+    endpoints_after: list[tuple[Sequence[int], bytes]] = []
+    taken_ports: list[int] = []
+    taken_endpoints: list[Sequence[int]] = []
+    taken_extents: list[Extent] = []
+    freed_ports: list[int] = []
+    freed_endpoints: list[int] = []
+    freed_extents: list[Extent] = []
+    adopted: list["PortState"] = []
+    tables: int = 0
 
 
 class Ports:
@@ -81,7 +83,7 @@ class Ports:
             change.taken_ports.append(number)
         else:
             number = old.number
-        state = PortState(number, b"".join(plan.selection.keys), weights=plan.weights, scheduler=plan.scheduler)
+        state = PortState(number, plan.selection.packed, weights=plan.weights, scheduler=plan.scheduler)
         state.flags = self._flags(plan)
         if old is None or not old.numbers:
             state.numbers = self._take(len(plan.selection.keys), change)
@@ -109,8 +111,10 @@ class Ports:
     def finish(self, change: Change) -> None:
         """It is going to be done."""
         self.tables_room -= change.tables
-        self.numbers.give_back(change.freed_ports)
-        self.endpoints.give_back(change.freed_endpoints)
+        if change.freed_ports:
+            self.numbers.give_back(change.freed_ports)
+        if change.freed_endpoints:
+            self.endpoints.give_back(change.freed_endpoints)
         for first, count in change.freed_extents:
             self.extents.give_back(first, count)
 
@@ -164,7 +168,7 @@ class Ports:
             where = [before.pop(key, None) for key in keys]
             fresh = [place for place, at in enumerate(where) if at is None]
             taken = iter(self._take(len(fresh), change))
-            state.numbers = array("I", [next(taken) if at is None else old.numbers[at] for at in where])
+            state.numbers = row(array("I", [next(taken) if at is None else old.numbers[at] for at in where]))
             kept = [place for place, at in enumerate(where) if at is not None]
             before_at = [at for at in where if at is not None]
             change.endpoints_before.append(
@@ -215,36 +219,44 @@ class Ports:
                 state.cluster, state.cluster_members = old.cluster, old.cluster_members
                 state.local, state.local_members = old.local, old.local_members
                 return
-        state.cluster_members = self._members(plan, state, chosen.cluster)
-        state.local_members = self._members(plan, state, chosen.local)
-        before = old or PortState(state.number)
-        state.cluster = self._extent(state.cluster_members, before.cluster, before.cluster_members, change)
-        state.local = self._extent(state.local_members, before.local, before.local_members, change)
-        change.tables += _tables(state) - (_tables(old) if old is not None else 0)
+        before = old or _NEW
+        state.cluster_members = members = self._members(plan, state, chosen.cluster)
+        if members != before.cluster_members:
+            state.cluster = self._move(members, before.cluster, change)
+        else:
+            state.cluster = before.cluster
+        if chosen.local or before.local_members:
+            state.local_members = members = self._members(plan, state, chosen.local)
+            is_same = members == before.local_members
+            state.local = before.local if is_same else self._move(members, before.local, change)
+        if "maglev" in (state.scheduler, before.scheduler):
+            change.tables += _tables(state) - _tables(before)
 
-    def _members(self, plan: PortPlan, state: PortState, places: Sequence[int]) -> bytes:
-        if not places:
-            return b""
+    def _members(self, plan: PortPlan, state: PortState, places: Sequence[int]) -> Sequence[int]:
         numbers = state.numbers
+        if not places:
+            return ()
         if plan.scheduler not in ("maglev", "wrr"):
-            return packed(numbers if type(places) is range else [numbers[place] for place in places])
+            return numbers if type(places) is range else row(array("I", [numbers[place] for place in places]))
         keys = plan.selection.keys
         weights = plan.weights or [1] * len(keys)
         order = layout(plan.scheduler, places, keys, weights, max(self.tables_room, SIZES[0]))
-        return packed([numbers[place] for place in order])
+        return array("I", [numbers[place] for place in order])
 
-    def _extent(self, members: bytes, before: Extent, was: bytes, change: Change) -> Extent:
-        """Where these members stand: a set that differs stands elsewhere, until every frontend has switched to it."""
-        if members == was:
-            return before
-        change.freed_extents.append(before)
+    def _move(self, members: Sequence[int], before: Extent, change: Change) -> Extent:
+        """Where these members stand: elsewhere than those before, until every frontend has switched to it."""
+        if before[1]:
+            change.freed_extents.append(before)
         if not members:
             return NOTHING
-        count = len(members) // 4
+        count = len(members)
         first = self.extents.take(count)
         change.taken_extents.append((first, count))
         change.members.append((range(first, first + count), members))
         return first, count
+
+
+_NEW = PortState(0)
 
 
 def _tables(state: PortState) -> int:

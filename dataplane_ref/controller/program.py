@@ -13,7 +13,7 @@ from dataplane_ref.controller.adopt import Adopted
 from dataplane_ref.controller.allocate import FullError
 from dataplane_ref.controller.book import AddressBook
 from dataplane_ref.controller.codec import Codec
-from dataplane_ref.controller.mirror import ArrayWrites, MapLike, Mirror
+from dataplane_ref.controller.mirror import ArrayWrites, MapLike, Mirror, NumberWrites
 from dataplane_ref.controller.packed import NO_ADDRESS
 from dataplane_ref.controller.plan import Frontend, Plan, PortName, Ranges
 from dataplane_ref.controller.ports import Change, Ports, PortState
@@ -50,7 +50,7 @@ class Programmer:
         sizes = {name: maps[name].max_entries for name in ("cursors", "endpoints", "members")}
         self.ports = Ports(codec, sizes["cursors"], sizes["endpoints"], sizes["members"])
         self._maps = maps
-        self._endpoints, self._members = ArrayWrites(maps["endpoints"]), ArrayWrites(maps["members"])
+        self._endpoints, self._members = ArrayWrites(maps["endpoints"]), NumberWrites(maps["members"])
         self._after: list[Change] = []
         self._owners: dict[bytes, ServiceKey] = {}
         self._waiting: dict[bytes, set[ServiceKey]] = {}
@@ -160,7 +160,8 @@ class Programmer:
     ) -> None:
         """Hand everything on to be written."""
         self.services[key] = state
-        state.ranges = self._ranges(plan, old)
+        if plan.ranges or (old is not None and old.ranges):
+            state.ranges = self._ranges(plan, old)
         keys: list[bytes] = []
         for name, port in plan.ports.items():
             placed = state.ports[name]
@@ -179,7 +180,8 @@ class Programmer:
             for gone in set(old.frontends) - set(keys):
                 self._give_up(gone, key)
         self._endpoints.extend(change.endpoints_before)
-        self._members.extend(change.members)
+        for numbers, members in change.members:
+            self._members.add(numbers, members)
         self.ports.finish(change)
         if change.endpoints_after or change.freed_endpoints:
             self._after.append(change)
@@ -317,7 +319,7 @@ def _scheduler_names() -> Iterable[tuple[str, str]]:
 
 def _virtual_ips(plan: Plan) -> tuple[bytes, ...]:
     """External addresses of a Service that are to be known as virtual ones."""
-    found = {frontend.key[:16] for port in plan.ports.values() for frontend in port.frontends[1:]}
+    found = {each.key[:16] for port in plan.ports.values() if len(port.frontends) > 1 for each in port.frontends[1:]}
     return tuple(found - {NO_ADDRESS}) if found else ()
 
 
@@ -336,6 +338,7 @@ def _without_new(plan: Plan, old: ServiceState) -> Plan:
         at = {place: new for new, place in enumerate(kept)}
         selection = Selection(
             [chosen.keys[place] for place in kept],
+            b"".join([chosen.keys[place] for place in kept]),
             bytes(chosen.conditions[place] for place in kept),
             [at[place] for place in chosen.cluster if place in at],
             [at[place] for place in chosen.local if place in at],

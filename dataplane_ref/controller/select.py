@@ -19,10 +19,12 @@ KEY = 18
 class Selection(Struct, gc=False):
     """The endpoints of a Service port in one family, ordered by address and port, and who of them may be chosen.
 
-    `cluster` and `local` hold places in `keys`. `cluster` is empty exactly when nothing anywhere is usable.
+    `packed` is all of `keys`; `cluster` and `local` hold places there. `cluster` is empty exactly when nothing
+    anywhere is usable.
     """
 
     keys: list[bytes]
+    packed: bytes
     conditions: bytes
     cluster: Sequence[int]
     local: Sequence[int]
@@ -32,18 +34,17 @@ def select(
     slices: Iterable[CompactSlice], name: str, protocol: int, family: int, node: str, zone: str | None
 ) -> Selection:
     """The endpoints of a Service port, by its name and protocol, as a node in a zone sees them."""
-    found = [
-        (each, port[2])
-        for each in slices
-        if each.family == family
-        for port in each.ports
-        if port[0] == name and port[1] == protocol
-    ]
+    found = []
+    for each in slices:
+        if each.family == family:
+            for port_name, port_protocol, number in each.ports:
+                if port_name == name and port_protocol == protocol:
+                    found.append((each, number))
     if len(found) == 1 and found[0][0].plain:
         only, port = found[0]
         packed = only.addresses
         keys = sorted([packed[start : start + 16] + port for start in range(0, len(packed), 16)])
-        return Selection(keys, only.conditions, range(len(keys)), ())
+        return Selection(keys, b"".join(keys), only.conditions, range(len(keys)), ())
     return _choose(_joined(found), node, zone)
 
 
@@ -77,7 +78,7 @@ def _choose(joined: dict[bytes, tuple[int, Hint]], node: str, zone: str | None) 
     cluster = _near([(place, joined[keys[place]][1]) for place in ready], node, zone) or draining
     local = [place for place in ready if conditions[place] & LOCAL]
     local = local or [place for place in draining if conditions[place] & LOCAL]
-    return Selection(keys, conditions, cluster, local)
+    return Selection(keys, b"".join(keys), conditions, cluster, local)
 
 
 def _near(ready: list[tuple[int, Hint]], node: str, zone: str | None) -> list[int]:

@@ -6,14 +6,16 @@ https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/ has 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from dataplane_ref.controller.packed import network
 from dataplane_ref.controller.schedule import SCHEDULERS
 
 SECOND = 1_000_000_000
+MARK = 0x2000_0000
 MODES = ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
 DETAILS = {"BridgeInterface": "bridgeInterface", "InterfaceNamePrefix": "interfaceNamePrefix"}
 IGNORED = ("tcpBeLiberal", "syncPeriod", "minSyncPeriod")  # nothing here goes by them
@@ -24,8 +26,7 @@ class SettingsError(ValueError):
     """A setting that cannot be; the text is one sentence."""
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True):
     """How long flows live without a packet, in nanoseconds: `struct config` says when each counts."""
 
     tcp_established_ns: int = 24 * 3600 * SECOND
@@ -36,8 +37,7 @@ class Timeouts:
     udp_stream_ns: int = 180 * SECOND
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """Everything that does not come from the API or from the node's interfaces."""
 
     node: str
@@ -49,11 +49,12 @@ class Settings:
     bridge_interface: str = ""
     interface_name_prefix: str = ""
     scheduler: str = "random"
-    masquerade_ports: tuple[int, int] = (61000, 65535)
-    mark: int = 0x2000_0000
+    masquerade_ports: tuple[int, int] = (1024, 29999)
+    node_port_range: tuple[int, int] = (30000, 32767)
+    mark: int = MARK
     straight: bool = True
     more_flags: tuple[str, ...] = ()  # further names of `enum config_flag`: RECORD_VERDICTS, ONLY_DECIDE, STATELESS
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts: Timeouts = Timeouts()
 
     @property
     def detects_by_interface(self) -> bool:

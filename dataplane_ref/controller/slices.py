@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An EndpointSlice in 17 bytes per endpoint, which is how the controller keeps a million of them.
 
-https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/ says what the conditions mean, and their
-defaults: unknown readiness is ready, unknown serving is serving, unknown terminating is not (EndpointConditions).
+https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/ says what the conditions mean, and the API's
+reference their defaults: unknown readiness is ready, unknown serving is serving, unknown terminating is not.
 """
 
 from socket import AF_INET, AF_INET6, inet_pton
@@ -15,6 +15,8 @@ from dataplane_ref.controller.packed import MAPPED, PROTOCOLS, port
 READY, SERVING, TERMINATING, LOCAL = 1, 2, 4, 8
 USUAL = READY | SERVING  # what almost every endpoint is
 FAMILIES = {"IPv4": 4, "IPv6": 6}
+
+READY_CONDITIONS = Conditions(ready=True, serving=True, terminating=False)
 
 Hint = tuple[frozenset[str], frozenset[str]]
 """Names of the nodes and of the zones an endpoint is meant for."""
@@ -46,26 +48,29 @@ def compact(given: EndpointSlice, node: str) -> CompactSlice | None:
         for each in given.ports or ()
         if each.port is not None and (each.protocol or "TCP") in PROTOCOLS
     )
-    endpoints = [each for each in given.endpoints or () if each.addresses]
+    endpoints = given.endpoints or ()
+    count = len(endpoints)
     kind = AF_INET if family == 4 else AF_INET6
     try:
         # Only the first of an endpoint's addresses counts: the API calls them fungible, and consumers take that one.
         packed = [inet_pton(kind, each.addresses[0]) for each in endpoints]
-    except OSError:
-        raise ValueError(f"has an address that is not {given.address_type}") from None
-    conditions = bytes([_bits(each.conditions) for each in endpoints])
+    except (OSError, IndexError):
+        raise ValueError(f"has an endpoint without an address that is {given.address_type}") from None
+    found = [each.conditions for each in endpoints]
+    is_usual = found.count(READY_CONDITIONS) == count
+    conditions = bytes([USUAL]) * count if is_usual else bytes(map(_bits, found))
     names = [each.node_name for each in endpoints]
     if node in names:
         pairs = zip(conditions, names, strict=True)
         conditions = bytes([bits | LOCAL if name == node else bits for bits, name in pairs])
-    hinted = any([each.hints is not None for each in endpoints])  # noqa: C419 - a list is faster for a million
+    hinted = [each.hints for each in endpoints].count(None) < count
     return CompactSlice(
         family=family,
         ports=ports,
         addresses=MAPPED + MAPPED.join(packed) if family == 4 and packed else b"".join(packed),
         conditions=conditions,
         hints=tuple(_hint(each.hints) for each in endpoints) if hinted else None,
-        plain=not hinted and conditions.count(USUAL) == len(packed) == len(set(packed)),
+        plain=not hinted and conditions.count(USUAL) == count == len(set(packed)),
     )
 
 

@@ -31,7 +31,9 @@ def apply(settings: Settings, say: Callable[[str], None], root: Path = ROOT) -> 
     """Write them in the caller's network namespace; what cannot be written is one warning each."""
     for name, value in wanted(settings).items():
         _write(root / name, partial(_instead, value), say)
-    _write(root / RESERVED, lambda before: reserved(before, *settings.masquerade_ports), say)
+    # The node's own connections are not to begin at ports that are taken for masquerading, or for node ports.
+    for first, last in (settings.masquerade_ports, settings.node_port_range):
+        _write(root / RESERVED, partial(reserved, first=first, last=last), say)
 
 
 def _instead(value: str, _: str) -> str:

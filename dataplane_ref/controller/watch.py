@@ -9,13 +9,13 @@ the list's resourceVersion, go on from the last one seen after a cut, and list a
 import random
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 import msgspec
+from msgspec import Struct
 
 from dataplane_ref.controller import objects
 from dataplane_ref.controller.kubeconfig import Access
@@ -31,16 +31,14 @@ Converted = tuple[Hashable, Object]
 """The key of an object, and what is kept of it."""
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """All objects of a resource, by key: what is not among them is gone."""
 
     resource: str
     objects: dict[Hashable, Object]
 
 
-@dataclass(frozen=True)
-class Delta:
+class Delta(Struct, frozen=True):
     """One object that came, changed, or went (None)."""
 
     resource: str
@@ -54,8 +52,7 @@ class Sink(Protocol):
     def put(self, item: Listing | Delta, /) -> None: ...
 
 
-@dataclass(frozen=True)
-class Resource:
+class Resource(Struct, frozen=True):
     """What to watch: a path, selectors, and how an object becomes what is kept (None: nothing of it).
 
     `convert` raises ValueError (which decoding errors are) for a broken object: it is then left out, and said.

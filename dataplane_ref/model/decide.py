@@ -198,9 +198,9 @@ def _pod_of_another_node(state: ClusterState, case: _Case, selection: Selection)
     why = f"a pod of another node counts as external: {selection.local_why}"
     answered = _answered(state, case, (*selection.local, *hairpin), why, keeps_source=True)
     if not selection.local:
-        return either(answered, _dropped(case, f"no endpoint on {case.node.name}: dropped by a node that can tell"))
+        answered = either(answered, _dropped(case, f"no endpoint on {case.node.name} is left: dropped"))
     if len(elsewhere) == len(hairpin):
-        return answered
+        return replace(answered, is_choice=bool(hairpin))
     return either(answered, _dropped(case, "an endpoint elsewhere may be chosen, whose reply is lost"))
 
 

@@ -89,11 +89,19 @@ class Bench(Node):
         return self.entries("flows", "tuple", "flow")
 
     def expire(self, name: str = "flows", *, at: int = 1) -> None:
-        """Let the time of all entries end `at` that moment (ns of CLOCK_MONOTONIC)."""
+        """Let the time of all entries end `at` that moment (by the datapath's clock)."""
         layout = self.object.layouts[{"flows": "flow", "affinities": "affinity", "fragments": "fragment"}[name]]
         offset = layout.fields["expires"].offset
         for key, value in list(self.loaded.maps[name].items()):
             self.loaded.maps[name].put(key, value[:offset] + at.to_bytes(8, "little") + value[offset + 8 :])
+
+    def age(self, ns: int) -> None:
+        """Let all flows have been refreshed so much earlier."""
+        field = self.object.layouts["flow"].fields["refreshed"]
+        for key, value in list(self.loaded.maps["flows"].items()):
+            before = int.from_bytes(value[field.offset : field.offset + 8], "little") - ns
+            changed = value[: field.offset] + before.to_bytes(8, "little") + value[field.offset + 8 :]
+            self.loaded.maps["flows"].put(key, changed)
 
     def active(self, endpoint: int) -> int:
         """How many flows count as active at an endpoint."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from dataplane_ref.controller import clock
 from dataplane_ref.loader import BpfObject
 from dataplane_ref.loader.object import Loaded
 from dataplane_ref.loader.programs import RunResult
@@ -72,6 +73,7 @@ class Node:
             "masquerade_first": 61000,
             "masquerade_last": 65535,
             "verdicts": 1,
+            "tick_ns": clock.tick_ns(),
             "tcp_established_ns": 3600 * SECOND,
             "tcp_opening_ns": 60 * SECOND,
             "tcp_closing_ns": 60 * SECOND,
@@ -157,6 +159,11 @@ class Node:
     def goes_out(self, packet: bytes) -> RunResult:
         """A frame of one of the node's own processes."""
         return self.loaded.programs["plumbline_egress"].run(packet)
+
+    @property
+    def now(self) -> int:
+        """What the datapath's clock shows, in nanoseconds."""
+        return clock.now(self.loaded.programs["plumbline_collect"])
 
     @property
     def verdict(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the lab starts the reference datapath's controller: with a stand-in that tells what it was given."""
+"""How the lab starts the reference's controller: a stand-in that tells what it was given, and the real one."""
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from clusters.errors import ProxyError
 from clusters.lab.provider import Lab
 from clusters.proxies.configuration import ProxyConfiguration
 from clusters.proxies.reference import Reference, own_version
+from plugins.settle import Deadlines, Settler
+from plugins.world import World
 
 # Tells of itself in the log, has a file among the pins that its next life finds, and answers for its health.
 STAND_IN = """
@@ -96,3 +99,44 @@ def test_a_controller_that_cannot_start_is_one_sentence_with_its_last_words(lab:
     proxy = Reference(lab, version=own_version(), source=stand_in, ready_deadline=5.0)
     with pytest.raises(ProxyError, match=r"^reference on node-. ended with status 1; its log ends:\n"):
         proxy.start()
+
+
+def test_the_real_one_shows_its_maps_in_words(lab: Lab) -> None:
+    proxy = Reference(lab, version=own_version())
+    settler = Settler(lab, proxy, Deadlines())
+    world = World(lab, settler, families=("IPv4", "IPv6"), probe_timeout=2.0, after_settling=lambda: None)
+    settler.create_sentinel()
+    proxy.start()
+    service = world.service(
+        kind="LoadBalancer",
+        endpoints=world.node_at("first").backends[:1],
+        ingress=world.virtual_ips(),
+        sessionAffinity="ClientIP",
+        loadBalancerSourceRanges=["10.244.0.0/24", "fd00:10:244::/48"],
+    )
+    world.settle()
+    frontend, protocol = next(iter(service.every_cluster_ip(family="IPv4")))
+    client = world.vantage("pod@first")
+    client.open(frontend, protocol).must_stay_within_the_verdict()
+
+    (text,) = proxy.rules("node-a").values()
+
+    endpoint, source = world.nodes[0].backends[0].addresses["IPv4"], client.vantage.addresses["IPv4"]
+    for line in (
+        rf"  {frontend.ip}:80 TCP IPv4: CLUSTER_IP, Service port \d+, RANDOM, CLIENT_AFFINITY, affinity 10800 s",
+        rf"      cluster: {endpoint}:8080 \(#\d+, .*IN_LOCAL.*\)",
+        r"  any address:\d+ UDP IPv6: NODE_PORT, .*",
+        r"  198\.18\.0\.\d+:80 TCP IPv4: LOAD_BALANCER, .* RESTRICTED, affinity 10800 s, source ranges \d+",
+        r"  \d+: 10\.244\.0\.0/24",
+        r"  10\.244\.0\.0/16",
+        r"  172\.18\.0\.10: ON_NODE, SERVES_NODE_PORTS",
+        rf"  TCP {source}:\d+ → {frontend.ip}:80 becomes {source}:\d+ → {endpoint}:8080: .*; \d+\.\d s left",
+        rf"  {source} with Service port \d+: {endpoint}:8080 .*",
+        r"  FLOWS_OPENED: \d+",
+    ):
+        assert re.search(f"^{line}$", text, re.MULTILINE), f"no line {line} in\n{text}"
+
+
+def test_on_a_node_without_a_controller_there_is_nothing_to_show(lab: Lab) -> None:
+    (text,) = Reference(lab, version=own_version()).rules("node-b").values()
+    assert text == "plumbline: nothing of the datapath is pinned at /run/plumbline/bpf: it has no config\n"
