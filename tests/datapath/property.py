@@ -20,6 +20,9 @@ from tests.datapath.bench import Bench
 from tests.datapath.compare import Answer, ask
 from tests.datapath.generate import Question, questions
 from tests.datapath.network import Network
+from tests.datapath.sequences import EXPECTED as EVENTS
+from tests.datapath.sequences import report
+from tests.datapath.sequences import run as run_sequences
 
 EXPECTED = (
     *(f"answered: {kind}, {policy} policy" for kind in ("ClusterIP", "node port", "externalIP", "load balancer")
@@ -31,6 +34,7 @@ EXPECTED = (
     "passed: left to the network", "hairpin", "masqueraded", "keeps its source", "affinity", "terminating fallback",
     "topology: node", "topology: zone", "exempt from Local policy", "answered by a process of the node",
 )  # fmt: skip
+EXAMPLES_PER_SEQUENCE = 50  # a sequence has 40 events
 
 
 @dataclass
@@ -107,14 +111,20 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with network.entered(), Bench(sizes={"flows": 256, "affinities": 256}) as bench:
             histogram = run(bench, options.examples, start)
+            seconds = time.perf_counter() - began
+            print(f"{histogram.report()}\n{seconds:.0f} s, {histogram.examples / seconds:,.0f} examples a second")
+            sequences = max(1, options.examples // EXAMPLES_PER_SEQUENCE)
+            cases = run_sequences(bench, sequences, start)
+            print(f"{sequences:,} sequences of events\n{report(cases)}")
     finally:
         network.close()
-    seconds = time.perf_counter() - began
-    print(f"{histogram.report()}\n{seconds:.0f} s, {histogram.examples / seconds:,.0f} examples a second")
     rare = histogram.rare()
     if rare:
         print(f"less than 1 % of the examples: {', '.join(rare)}", file=sys.stderr)
-    return 1 if rare else 0
+    missing = [case for case in EVENTS if not cases[case]]
+    if missing:
+        print(f"in no sequence: {', '.join(missing)}", file=sys.stderr)
+    return 1 if rare or missing else 0
 
 
 if __name__ == "__main__":
