@@ -210,7 +210,7 @@ def _dialled(draw: Draw, services: list[dict[str, Any]], home: str) -> tuple[str
         node = draw.of(*NODE_IP, home, home)
         primary = (NODE_IP, NODE_IP6)[family][node]
         address = draw.of(primary, primary, SECONDARY[node], *draw.of((), (), ("127.0.0.1", "::1")))
-        ways += [(address, port["nodePort"])] * 2
+        ways += [(address, port["nodePort"])] * 4
     if spec.get("externalIPs"):
         external = spec["externalIPs"]
         ways += [(external[family % len(external)], port["port"])]
