@@ -252,11 +252,14 @@ class Check:
         if self._begun_unseen(now, was):
             return "rewritten: reply"
         endpoints = self._endpoints(was[2], was[3], was[4])
-        if (now[2], now[3]) not in endpoints:
+        is_direct = now[0] == was[0] and now[2:] == was[2:]  # kept apart from a flow that would look the same
+        if not is_direct and (now[2], now[3]) not in endpoints:
             raise WrongError(f"{was} has become {now}, which is no endpoint of what was dialled and no known reply")
         if now[:2] != was[:2] and (now[0] not in (NODES[4], NODES[6], was[0]) or now[1] not in self._ports):
             raise WrongError(f"{was} has become {now}: not its own source, nor one of the node's")
         reply = (now[2], now[3], now[0], now[1], now[4])
+        if is_direct and now[1] not in self._ports:
+            raise WrongError(f"{was} has become {now}, which is not apart")
         known = self.forward.get(was) == now
         self.forward[was] = now
         self.replies[reply] = (was[2], was[3], was[0], was[1], was[4])

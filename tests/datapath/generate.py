@@ -98,13 +98,13 @@ def a_service(draw: Draw, name: str) -> dict[str, Any]:
         "clusterIPs": addresses,
         "ipFamilies": [("IPv4", "IPv6")[family] for family in families],
         "ports": ports,
-        "internalTrafficPolicy": draw.of("Cluster", "Local"),
+        "internalTrafficPolicy": draw.of("Local", "Cluster", "Local"),
         "sessionAffinity": draw.of("None", "None", "ClientIP"),
         "externalIPs": draw.of(None, [EXTERNAL_IP, EXTERNAL_IP6], [EXTERNAL_IP, EXTERNAL_IP6], [SECONDARY["node-a"]]),
         "externalTrafficPolicy": None,
     }
     if kind != "ClusterIP" or spec["externalIPs"]:
-        spec["externalTrafficPolicy"] = draw.of("Local", "Local", "Cluster")
+        spec["externalTrafficPolicy"] = draw.of("Local", "Local", "Local", "Cluster")
     if spec["sessionAffinity"] == "ClientIP":
         spec["sessionAffinityConfig"] = draw.of(None, {"clientIP": {"timeoutSeconds": 60}})
     if kind == "LoadBalancer":
@@ -145,7 +145,7 @@ def slices_of(draw: Draw, of: JsonObject, client: str | None, home: str) -> list
     `client`, a pod that dials, is often an endpoint itself; `home`, where the flow may be decided, often has some.
     """
     near = [place for place in PLACES if place == home or (place in POD and f"node-{place[0]}" == home)]
-    places = draw.of(PLACES, (*PLACES, *near, *near, *near))
+    places = draw.of(PLACES, (*PLACES, *near * 3), (*PLACES, *near * 3))
     conditions, hinted = draw.of(*MIXES), draw.of(*HINTS)
     ports = of["spec"]["ports"]
     found: list[dict[str, Any]] = []
@@ -187,9 +187,9 @@ def _hints(draw: Draw, hinted: str | None) -> dict[str, list[str]]:
 def entries(draw: Draw) -> Entry:
     """A client: a pod, a process of a node, or one outside."""
     kind = draw.below(10)
-    if kind < 4:
+    if kind < 3:
         return from_pod(draw.of(*POD))
-    if kind < 6:
+    if kind < 5:
         return from_node(draw.of(*NODE_IP))
     return OUTSIDE if draw.below(3) else STRANGER
 
@@ -205,17 +205,17 @@ def _dialled(draw: Draw, services: list[dict[str, Any]], home: str) -> tuple[str
         return address, draw.of(80, 81, 30080, 30081, 8080), draw.of(*PROTOCOLS)
     protocol = port["protocol"]
     cluster_ips = spec["clusterIPs"]
-    ways = [(cluster_ips[family % len(cluster_ips)], port["port"])]
+    ways = [(cluster_ips[family % len(cluster_ips)], port["port"])] * 2
     if "nodePort" in port:
         node = draw.of(*NODE_IP, home, home)
         primary = (NODE_IP, NODE_IP6)[family][node]
-        address = draw.of(primary, primary, SECONDARY[node], *draw.of((), (), ("127.0.0.1", "::1")))
-        ways += [(address, port["nodePort"])] * 2
+        address = draw.of(primary, primary, SECONDARY[node], *draw.of((), (), (), (), ("127.0.0.1", "::1")))
+        ways += [(address, port["nodePort"])] * 6
     if spec.get("externalIPs"):
         external = spec["externalIPs"]
-        ways += [(external[family % len(external)], port["port"])]
+        ways += [(external[family % len(external)], port["port"])] * 3
     if spec["type"] == "LoadBalancer":
-        ways += [((LB_IP, LB_IP6)[family], port["port"])] * 5
+        ways += [((LB_IP, LB_IP6)[family], port["port"])] * 8
     address, number = draw.of(*ways)
     return address, number, protocol
 
