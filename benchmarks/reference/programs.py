@@ -30,6 +30,7 @@ CLIENTS = {"IPv4": "10.244.0.250", "IPv6": "fd00:10:244::fa"}
 NOBODY = "203.0.113.9"
 PORT = 80
 SERVED = ("IPv4 TCP", "IPv4 UDP", "IPv6 TCP")
+PAYLOAD = bytes(64)
 RUNS = 400  # short ones, of which few are interrupted
 XDP_RUNS = 15  # each costs the kernel a tenth of a second beside
 LONG = 4_000  # repetitions where a packet stays as it is
@@ -54,7 +55,7 @@ def packets() -> Mapping[str, bytes]:
     from scapy.layers.l2 import Ether
 
     frame = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
-    tcp, udp = TCP(sport=40000, dport=PORT, flags="A") / b"hello", UDP(sport=40000, dport=PORT) / b"hello"
+    tcp, udp = TCP(sport=40000, dport=PORT, flags="A") / PAYLOAD, UDP(sport=40000, dport=PORT) / PAYLOAD
     v4, v6 = (
         IP(src=CLIENTS["IPv4"], dst=VIPS["IPv4"], ttl=255),
         IPv6(src=CLIENTS["IPv6"], dst=VIPS["IPv6"], hlim=255),
