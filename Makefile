@@ -70,7 +70,7 @@ versions: setup ## judge the four newest minor releases of kube-proxy; writes do
 control-plane: setup ## compare the embedded API server with etcd and kube-apiserver; writes docs/control-plane.md
 	$(BIN)/python -m tests.control_plane $(ARGS)
 
-bench: setup ## measure what plumbline itself costs: lab, API server, agent (ARGS: names of benchmarks)
+bench: setup ## measure lab, API server, agent and reference datapath; ARGS=compare: beside kube-proxy (ARGS: names)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: setup ## run the core level N times against an unmodified kube-proxy

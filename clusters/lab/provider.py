@@ -202,6 +202,10 @@ class Lab:
     def rewind(self) -> None:
         self._prober.rewind()
 
+    def unrecorded(self) -> None:
+        """Record no packets from now on: for measurements, in which a copy of each would count."""
+        self._prober.record([], except_tcp_port=API_PORT)
+
     def recorded(self) -> Mapping[str, Recording]:
         names = {str(netns(vantage.name)): vantage.name for vantage in self._recorded}
         return {names[place]: seen for place, seen in self._prober.recorded(list(names)).items()}
