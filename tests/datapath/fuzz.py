@@ -39,13 +39,15 @@ class Result:
     ends: Counter[str] = field(default_factory=Counter)
     counted: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def packets(self) -> int:
         return self.ends.total()
 
     def report(self) -> str:
-        lines = [f"{self.packets:,} packets in {self.seconds:.1f} s: {self.packets / self.seconds:,.0f} a second"]
+        rate, of_cpu = (self.packets / seconds for seconds in (self.seconds, self.cpu_seconds))
+        lines = [f"{self.packets:,} packets in {self.seconds:.1f} s: {rate:,.0f} a second, {of_cpu:,.0f} of CPU time"]
         lines += [f"{number:12,} {number / self.packets:6.1%}  {end}" for end, number in self.ends.most_common()]
         return "\n".join(lines)
 
@@ -104,7 +106,8 @@ class Fuzzer:
 
     def run(self, packets: int) -> Result:
         """So many packets. Raises WrongError with the first that was treated wrongly, in hexadecimal."""
-        began, check = time.perf_counter(), Check(self.frontends, PORTS)
+        began, cpu = time.perf_counter(), time.process_time()
+        check = Check(self.frontends, PORTS)
         for done in range(packets):
             if done % self.epoch == 0:
                 self._settle()
@@ -121,6 +124,7 @@ class Fuzzer:
             check.news.clear()
         self._settle()
         self.result.seconds += time.perf_counter() - began
+        self.result.cpu_seconds += time.process_time() - cpu
         return self.result
 
     def _one(self, check: Check, data: bytes) -> str:
