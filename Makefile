@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 # PYTHON chooses the interpreter of the virtual environment; without it an existing environment stays as it is.
 READY := $(VENV)/.ready$(if $(PYTHON),-$(notdir $(PYTHON)))
 KUBE_PROXY := $(VENV)/.kube-proxy
+C_FILES := $(wildcard dataplane_ref/bpf/*.[ch])
 
 export PYTHON
 # Where Debian keeps nft and iptables, which an ordinary user's PATH lacks.
@@ -21,7 +22,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
 .PHONY: help certify test contract setup datapath lint format controls mutants versions control-plane bench soak
-.PHONY: kills clean
+.PHONY: kills fuzz property clean
 .PHONY: system kube-proxy proxy programs
 
 help: ## list what make can do
@@ -46,14 +47,16 @@ setup: $(READY) kube-proxy ## get what certify and test need: system packages, .
 datapath: $(READY) ## build the reference datapath's object with the pinned compiler (ARGS)
 	$(BIN)/python -m dataplane_ref.build $(ARGS)
 
-lint: $(READY) ## ruff (rules and format) and mypy --strict
+lint: $(READY) ## ruff and clang-format (rules and format), and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/mypy --strict
 
 format: $(READY) ## let ruff format the code and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(C_FILES)
 
 controls: setup ## prove that the suite goes red on broken dataplanes
 	$(BIN)/python -m tests.controls
@@ -75,6 +78,12 @@ soak: setup ## run the core level N times against an unmodified kube-proxy
 
 kills: setup ## SIGKILL something of a run at N random moments, and look for what stays behind
 	$(BIN)/python -m tests.soak.kills --runs $(N)
+
+fuzz: $(READY) ## run N mangled packets (a million) through the reference datapath, and judge each
+	$(BIN)/python -m tests.datapath.fuzz --packets $(if $(filter file,$(origin N)),1000000,$(N)) $(ARGS)
+
+property: $(READY) ## hold the model and the reference datapath against each other on N generated examples (100,000)
+	$(BIN)/python -m tests.datapath.property --examples $(if $(filter file,$(origin N)),100000,$(N)) $(ARGS)
 
 clean: ## remove .venv, report/ and caches of this clone (not the cached kube-proxy)
 	rm -rf $(VENV) "$(REPORT)" .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -65,6 +65,7 @@ class Node:
     vip_cidrs: tuple[str, ...] = ()
     inner_addresses: tuple[str, ...] = ()
     second_addresses: Mapping[Family, str] = field(default_factory=dict)
+    zone: str | None = None
 
     def own_addresses(self, family: Family) -> frozenset[str]:
         """Every address of the node itself: what an endpoint may see where the source is masqueraded."""

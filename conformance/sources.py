@@ -16,3 +16,5 @@ LOAD_BALANCER_TASK = "https://kubernetes.io/docs/tasks/access-application-cluste
 KEPS = "https://github.com/kubernetes/enhancements/tree/master/keps/sig-network/"
 TERMINATING = KEPS + "1669-proxy-terminating-endpoints"
 IP_MODE = KEPS + "1860-kube-proxy-IP-node-binding"
+TRAFFIC_DISTRIBUTION = VIRTUAL_IPS + "#traffic-distribution"
+SAME_NODE = KEPS + "3015-prefer-same-node"

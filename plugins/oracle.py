@@ -15,7 +15,7 @@ from clusters.api import Node, Vantage
 from clusters.observation import Family
 from dataplane_ref.model import ClusterState, Endpoint, Verdict
 from dataplane_ref.model.verdict import REFUSED, REPLY, TIMEOUT, UNREACHABLE
-from dataplane_ref.oracle.answer import Answer, At, Entry, Question, shown
+from dataplane_ref.oracle.answer import Answer, At, Entry, NoRoomError, Question, shown
 
 # What the model calls what the oracle does. Where no Service is concerned, the model leaves it to the network: the
 # router, or a node, says that there is no way.
@@ -52,7 +52,7 @@ class SecondOpinion:
     _heard: dict[Question, Answer] = field(default_factory=dict)
 
     def agrees(self, state: ClusterState, question: Question, verdict: Verdict) -> bool:
-        """Whether the oracle was asked. Raises DisagreementError where its answer is outside the verdict."""
+        """Whether the oracle was asked, and could answer. Raises DisagreementError where that leaves the verdict."""
         oracle = self._present()
         if oracle is None:
             return False
@@ -62,7 +62,11 @@ class SecondOpinion:
             self._heard.clear()
         answer = self._heard.get(question)
         if answer is None:
-            answer = self._heard[question] = oracle.ask(question)
+            try:
+                answer = self._heard[question] = oracle.ask(question)
+            except NoRoomError as error:
+                self.missing = str(error)
+                return False
         self.asked += 1
         problem = disagreement(verdict, answer)
         if problem:

@@ -14,19 +14,24 @@ MANAGED_BY = {"endpointslice.kubernetes.io/managed-by": "plumbline"}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A backend in an EndpointSlice, with its conditions (None: absent from the slice)."""
+    """A backend in an EndpointSlice, with its conditions (None: absent from the slice) and topology hints."""
 
     backend: Backend
     ready: bool | None = True
     serving: bool | None = None
     terminating: bool | None = None
+    for_zones: tuple[str, ...] = ()
+    for_nodes: tuple[str, ...] = ()
 
     def in_slice(self, family: Family) -> Object:
         conditions = {"ready": self.ready, "serving": self.serving, "terminating": self.terminating}
+        named = {"forZones": self.for_zones, "forNodes": self.for_nodes}
+        hints = {name: [{"name": one} for one in each] for name, each in named.items() if each}
         return {
             "addresses": [self.backend.addresses[family]],
             "conditions": {name: value for name, value in conditions.items() if value is not None},
             "nodeName": self.backend.node,
+            **({"hints": hints} if hints else {}),
         }
 
 

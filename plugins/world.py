@@ -110,6 +110,17 @@ class World:
             probers += of_kind or [self.vantage(kind)]
         return Everywhere(tuple(probers))
 
+    def on(self, node: Node) -> Everywhere:
+        """A pod of the node, and a process of its own."""
+        return Everywhere((self.prober(node.client), self.prober(node.vantage)))
+
+    def zones(self, count: int) -> list[str]:
+        """Zones that the nodes are in, `count` of them. Raises UnfitError."""
+        zones = sorted({node.zone for node in self.nodes if node.zone})
+        if len(zones) < count or not all(node.zone for node in self.nodes):
+            raise UnfitError(f"needs nodes in {count} zones, and the cluster's are in {len(zones)}")
+        return zones[:count]
+
     def node_at(self, place: str) -> Node:
         """The `first`, `second` or `third` node. Raises UnfitError."""
         number = PLACES.index(place)

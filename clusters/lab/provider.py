@@ -388,7 +388,10 @@ class Lab:
             addresses = [{"type": "InternalIP", "address": ip} for ip in (node.host.ipv4, node.host.ipv6)]
             cidrs = [node.pod_cidr4, node.pod_cidr6]
             body = {
-                "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name}},
+                "metadata": {
+                    "name": node.name,
+                    "labels": {"kubernetes.io/hostname": node.name, "topology.kubernetes.io/zone": node.zone},
+                },
                 "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs},
                 "status": {
                     "addresses": [*addresses, {"type": "Hostname", "address": node.name}],
@@ -428,4 +431,5 @@ def _node(plan: NodePlan) -> Node:
         second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
         inner_addresses=plan.inner_addresses,
         vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
+        zone=plan.zone,
     )

@@ -81,6 +81,7 @@ class NodePlan:
     tunnel: PortPlan | None = None
     second4: str = ""
     second6: str = ""
+    zone: str = ""
 
     @property
     def name(self) -> str:
@@ -173,6 +174,7 @@ class LabPlan:
                     tunnel=PortPlan(**node["tunnel"]) if node["tunnel"] else None,
                     second4=node["second4"],
                     second6=node["second6"],
+                    zone=node["zone"],
                 )
                 for node in data["nodes"]
             ),
@@ -201,6 +203,8 @@ def _node(index: int, pods: int, pod_network: PodNetwork) -> NodePlan:
         tunnel=tunnel if pod_network == "vxlan" else None,
         second4=str(SECOND4[10 + index]),
         second6=str(SECOND6[10 + index]),
+        # Every other node in the same zone: one that is alone in its zone, and two that share one.
+        zone=f"zone-{'ab'[index % 2]}",
         vip_cidr4=str(IPv4Network((int(VIPS4.network_address) + (index << 8), 24))),
         vip_cidr6=str(IPv6Network((int(VIPS6.network_address) + (index << 64), 64))),
         pods=tuple(

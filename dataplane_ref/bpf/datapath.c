@@ -119,10 +119,11 @@ INLINE int carry_out(struct __sk_buff *ctx, const struct work *w, const struct c
 	bool hop;
 
 	h = &w->packet.outer;
-	way = w->place == COMES_IN ? way_of_incoming(ctx, settings, h, flow) : way_of_outgoing(ctx, settings, h, flow);
+	way = w->place == COMES_IN ? way_of_incoming(ctx, settings, h, flow)
+				   : way_of_outgoing(ctx, settings, h, flow);
 	hop = is_straight(way) && w->place == COMES_IN;
-	if (h->plain ? rewrite_in_place(ctx, h, flow, hop, is_straight(way)) :
-		       rewrite(ctx, false, h, flow, hop) || (is_straight(way) && write_macs(ctx, flow)))
+	if (h->plain ? rewrite_in_place(ctx, h, flow, hop, is_straight(way))
+		     : rewrite(ctx, false, h, flow, hop) || (is_straight(way) && write_macs(ctx, flow)))
 		return drop(DROPPED_REWRITE);
 	return take(ctx, settings, flow, way);
 }

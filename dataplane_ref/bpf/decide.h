@@ -33,8 +33,7 @@ INLINE const struct frontend *find_frontend(const struct config *settings, enum 
 	flags = map_lookup(&addresses, &tuple->destination);
 	if (flags)
 		*address_flags = *flags;
-	else if (place == GOES_OUT && settings->flags & LOCALHOST_NODE_PORTS &&
-		 is_ipv4_loopback(&tuple->destination))
+	else if (place == GOES_OUT && settings->flags & LOCALHOST_NODE_PORTS && is_ipv4_loopback(&tuple->destination))
 		*address_flags = ON_NODE | SERVES_NODE_PORTS;
 	/* A process of the node may talk to others from a port that is a node port too, and what comes back belongs to
 	 * it. (The controller keeps the kernel from choosing such ports: of a datagram nobody could tell.) */
@@ -72,7 +71,8 @@ INLINE __u32 remembered(const struct frontend *frontend, const struct address *c
 	const struct affinity_key key = { *client, frontend->service_port };
 	const struct affinity *affinity = map_lookup(&affinities, &key);
 
-	if (!affinity || affinity->expires <= now || !is_current(affinity->endpoint, affinity->generation, membership))
+	if (!affinity || affinity->expires <= now ||
+	    !is_current(affinity->endpoint, affinity->generation, membership))
 		return NO_ENDPOINT;
 	return affinity->endpoint;
 }

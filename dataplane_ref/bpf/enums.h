@@ -23,6 +23,6 @@ struct enums {
 	enum egress egress;
 	enum counter counter;
 };
-const struct enums enums SEC(".enums") = {0};
+const struct enums enums SEC(".enums") = { 0 };
 
 #endif

@@ -94,7 +94,7 @@ GLOBAL int forget(const struct tuple *key, struct flow *flow)
 INLINE __u64 lifetime(const struct config *config, __u8 protocol, __u32 flags)
 {
 	if (protocol != PROTOCOL_TCP)
-		return flags & ANSWERED ? config->udp_stream_ns : config->udp_ns;
+		return flags & STREAM ? config->udp_stream_ns : config->udp_ns;
 	if (flags & CLOSED)
 		return config->tcp_closed_ns;
 	if (flags & (FINISHED | PEER_FINISHED))
@@ -147,7 +147,7 @@ GLOBAL int tell_other(const struct tuple *key, struct flow *flow, __u64 now)
 	key_of_reply(flow, key->protocol, &other_key);
 	other = map_lookup(&flows, &other_key);
 	if (other) {
-		other->flags |= flow->flags & (ANSWERED | CLOSED);
+		other->flags |= flow->flags & (ANSWERED | CLOSED | STREAM);
 		if (flow->flags & FINISHED)
 			other->flags |= PEER_FINISHED;
 		if (flow->flags & CLOSED)
@@ -173,8 +173,12 @@ INLINE void keep_alive(const struct headers *h, struct flow *flow, __u64 now)
 		if (h->tcp_flags & TCP_RST || (flags & FINISHED && flags & PEER_FINISHED))
 			flags |= CLOSED;
 	}
-	if (flags == flow->flags && now - flow->refreshed < REFRESH_NS)
-		return;
+	if (flags == flow->flags) {
+		if (now - flow->refreshed < REFRESH_NS)
+			return;
+		if (flags & ANSWERED)
+			flags |= STREAM;
+	}
 	flow->flags = flags;
 	tell_other(&h->tuple, flow, now);
 }

@@ -91,7 +91,8 @@ GLOBAL long make_refusal(struct __sk_buff *ctx, const struct headers *h, const s
 		return -1;
 	if (h->l3 + kept < ctx->len && skb_change_tail(ctx, h->l3 + kept, 0))
 		return -1;
-	if (skb_adjust_room(ctx, ipv6 ? sizeof(struct ipv6_refusal) : sizeof(struct ipv4_refusal), BPF_ADJ_ROOM_MAC, 0))
+	if (skb_adjust_room(ctx, ipv6 ? sizeof(struct ipv6_refusal) : sizeof(struct ipv4_refusal), BPF_ADJ_ROOM_MAC,
+			    0))
 		return -1;
 	if (ipv6) {
 		struct ipv6_refusal r = {};

@@ -68,8 +68,8 @@ INLINE long rewrite_addresses(void *ctx, bool xdp, const struct headers *h, cons
 
 		*difference = checksum_difference(before, sizeof(before), after, sizeof(after), 0);
 		/* An IPv4 header has no checksum to be computed later: as for any that the device leaves alone. */
-		if (xdp ? correct(ctx, xdp, h->l3 + IPV4_CHECKSUM, *difference, 0) :
-			  skb_l3_checksum(ctx, h->l3 + IPV4_CHECKSUM, 0, *difference, 0))
+		if (xdp ? correct(ctx, xdp, h->l3 + IPV4_CHECKSUM, *difference, 0)
+			: skb_l3_checksum(ctx, h->l3 + IPV4_CHECKSUM, 0, *difference, 0))
 			return -1;
 		return store(ctx, xdp, h->l3 + IPV4_ADDRESSES, after, sizeof(after));
 	}
@@ -156,7 +156,8 @@ INLINE long rewrite(void *ctx, bool xdp, const struct headers *h, const struct f
 	long error;
 
 	if (h->family == 4) {
-		struct ipv4_rest rest = { h->ttl, h->tuple.protocol, 0, flow->source.words[3], flow->destination.words[3] };
+		struct ipv4_rest rest = { h->ttl, h->tuple.protocol, 0, flow->source.words[3],
+					  flow->destination.words[3] };
 		__u32 sum = (__u16)~h->checksum + flow->addresses_change;
 
 		if (hop) {
@@ -237,7 +238,8 @@ INLINE long rewrite_in_place(struct __sk_buff *ctx, const struct headers *h, con
  * The packet inside gets its IP checksum and, where it is there, its transport checksum put right too. All of it is
  * covered by the ICMP checksum, and an IPv4 header that stays consistent changes that by nothing.
  */
-INLINE long rewrite_error(void *ctx, bool xdp, const struct packet *p, const struct tuple *was, const struct flow *flow)
+INLINE long rewrite_error(void *ctx, bool xdp, const struct packet *p, const struct tuple *was,
+			  const struct flow *flow)
 {
 	const struct headers *outer = &p->outer, *inner = &p->inner;
 	const bool ipv6 = outer->family == 6, udp = inner->tuple.protocol == PROTOCOL_UDP;
@@ -245,7 +247,8 @@ INLINE long rewrite_error(void *ctx, bool xdp, const struct packet *p, const str
 	const struct address_pair inside = { flow->destination, flow->source };
 	const struct address_pair outside = {
 		from_the_end ? flow->source : outer->tuple.source,
-		same_address(&outer->tuple.destination, &was->destination) ? flow->destination : outer->tuple.destination,
+		same_address(&outer->tuple.destination, &was->destination) ? flow->destination
+									   : outer->tuple.destination,
 	};
 	const __be16 ports[2] = { flow->destination_port, flow->source_port };
 	const __u32 icmp = outer->l4 + ICMP_CHECKSUM;

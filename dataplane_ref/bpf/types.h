@@ -174,8 +174,8 @@ struct config {
 	__u64 tcp_opening_ns; /* before an answer was seen */
 	__u64 tcp_closing_ns; /* after one FIN */
 	__u64 tcp_closed_ns; /* after both, or RST */
-	__u64 udp_ns; /* before an answer was seen; SCTP too */
-	__u64 udp_stream_ns; /* after */
+	__u64 udp_ns; /* a question and its answer; SCTP too */
+	__u64 udp_stream_ns; /* more than that */
 };
 EXPECT_SIZE(struct config, 112);
 
@@ -197,6 +197,7 @@ enum flow_flag {
 	COUNTED = 1 << 7, /* in its endpoint's number of active flows */
 	INTO_POD = 1 << 8, /* the way is a veth whose other end is the pod's: straight there */
 	BY_UPLINK = 1 << 9, /* the way is an uplink */
+	STREAM = 1 << 10, /* UDP, SCTP: there was more than a question and its answer */
 };
 
 /* How one direction of a flow is rewritten: the value of `flows`. Each flow has two entries, one per direction. */
@@ -318,10 +319,9 @@ enum counter {
 	AFFINITY_FULL = 11, /* a client could not be remembered */
 	STALE_FLOWS = 12, /* UDP and SCTP flows, and attempts at TCP ones, whose endpoint is gone */
 	ERRORS_TRANSLATED = 13,
-	WENT_STRAIGHT = 14, /* past the stack */
-	XDP_FORWARDED = 15,
-	DROPPED_INCONSISTENT = 16, /* a set names no endpoint: the controller's fault */
-	COUNTERS = 17,
+	XDP_FORWARDED = 14,
+	DROPPED_INCONSISTENT = 15, /* a set names no endpoint: the controller's fault */
+	COUNTERS = 16,
 };
 
 #endif

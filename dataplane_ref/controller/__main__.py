@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         help="on a bpffs: the datapath outlives this process, and the next goes on",
     )
     add("--scheduler", default="random", choices=list(SCHEDULERS), help="for Services that do not say (%(default)s)")
-    add("--masquerade-ports", default="61000-65535", metavar="FIRST-LAST")
+    add("--masquerade-ports", default="1024-29999", metavar="FIRST-LAST")
     add("--node-port-range", default="30000-32767", metavar="FIRST-LAST", help="as kube-apiserver's")
     add("--mark", type=lambda text: int(text, 0), default=MARK, metavar="BIT")
     add("--max-services", type=int, default=65536, metavar="N", help="Service ports, in each family (%(default)s)")

@@ -11,6 +11,10 @@ At = tuple[str, int]
 """An endpoint: its address and port."""
 
 
+class NoRoomError(Exception):
+    """The oracle's maps cannot hold the state, so that it would answer for another; one sentence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """The first packet of a flow, and where it starts.

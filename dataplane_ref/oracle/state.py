@@ -16,6 +16,7 @@ from dataplane_ref.controller.settings import Settings
 from dataplane_ref.controller.slices import compact
 from dataplane_ref.controller.state import NodeDatapath
 from dataplane_ref.loader import Map
+from dataplane_ref.oracle.answer import NoRoomError
 
 JsonObject = Mapping[str, Any]
 # What the datapath is told to do with its decisions: to write them down, and nothing else.
@@ -82,7 +83,10 @@ class Tables:
         self._known: dict[str, Objects] = {}
 
     def show(self, state: StateLike) -> None:
-        """Bring the maps to a state. Raises LookupError for a node it has not, ValueError for a broken object."""
+        """Bring the maps to a state.
+
+        Raises LookupError for a node that it has not, ValueError for a broken object, NoRoomError for a large state.
+        """
         node = next((one for one in state.nodes if one.name == self._node), None)
         if node is None:
             raise LookupError(f"there is no node {self._node!r}")
@@ -96,6 +100,10 @@ class Tables:
         ):
             self._change(self._datapath, resource, {_key(one): one for one in objects}, convert)
         self._datapath.program()
+        left_out = self._datapath.programmer.left_out
+        if left_out:
+            (namespace, name), why = next(iter(left_out.items()))
+            raise NoRoomError(f"{why}: the oracle cannot see Service {namespace}/{name}")
 
     def _change(
         self, datapath: NodeDatapath, resource: str, wanted: Objects, convert: Callable[[JsonObject], object]

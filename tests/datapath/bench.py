@@ -95,6 +95,14 @@ class Bench(Node):
         for key, value in list(self.loaded.maps[name].items()):
             self.loaded.maps[name].put(key, value[:offset] + at.to_bytes(8, "little") + value[offset + 8 :])
 
+    def age(self, ns: int) -> None:
+        """Let all flows have been refreshed so much earlier."""
+        field = self.object.layouts["flow"].fields["refreshed"]
+        for key, value in list(self.loaded.maps["flows"].items()):
+            before = int.from_bytes(value[field.offset : field.offset + 8], "little") - ns
+            changed = value[: field.offset] + before.to_bytes(8, "little") + value[field.offset + 8 :]
+            self.loaded.maps["flows"].put(key, changed)
+
     def active(self, endpoint: int) -> int:
         """How many flows count as active at an endpoint."""
         raw = self.loaded.maps["endpoint_states"].get(endpoint.to_bytes(4, "little")) or b""

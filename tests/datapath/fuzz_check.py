@@ -5,7 +5,6 @@ RFC 791, 8200 (headers, fragments), 768, 9293, 9260 (least lengths), 792, 4443 (
 """
 
 import struct
-from collections import Counter
 from typing import NamedTuple
 
 from dataplane_ref.controller.crc import byte_table
@@ -199,12 +198,13 @@ class Check:
         self._frontends, self._ports = frontends, ports
         self.replies: dict[Flow, Flow] = {}
         self.forward: dict[Flow, Flow] = {}
-        self.seen: Counter[str] = Counter()
+        self.dropped: set[Flow] = set()
         self.news: list[Flow] = []
 
     def forget(self) -> None:
         self.replies.clear()
         self.forward.clear()
+        self.dropped.clear()
 
     def left_alone(self, before: bytes, after: bytes) -> str:
         if before != after:
@@ -219,6 +219,8 @@ class Check:
         outer, inner = read(before)
         if outer is None:
             raise WrongError("it cannot be read, and was not left alone")
+        if inner is None:
+            self.dropped.add(outer.flow)
         return inner is not None
 
     def rewritten(self, before: bytes, after: bytes) -> str:
@@ -247,13 +249,17 @@ class Check:
     def _direction(self, was: Flow, now: Flow) -> str:
         if self.replies.get(was) == now:
             return "rewritten: reply"
-        dialled = ROLE_ADDRESSES[4]["loopback"] if len(was[2]) == 4 and was[2][0] == 127 else was[2]
-        endpoints = self._frontends.get((dialled, was[3], was[4]), set())
-        if (now[2], now[3]) not in endpoints:
+        if self._begun_unseen(now, was):
+            return "rewritten: reply"
+        endpoints = self._endpoints(was[2], was[3], was[4])
+        is_direct = now[0] == was[0] and now[2:] == was[2:]  # kept apart from a flow that would look the same
+        if not is_direct and (now[2], now[3]) not in endpoints:
             raise WrongError(f"{was} has become {now}, which is no endpoint of what was dialled and no known reply")
         if now[:2] != was[:2] and (now[0] not in (NODES[4], NODES[6], was[0]) or now[1] not in self._ports):
             raise WrongError(f"{was} has become {now}: not its own source, nor one of the node's")
         reply = (now[2], now[3], now[0], now[1], now[4])
+        if is_direct and now[1] not in self._ports:
+            raise WrongError(f"{was} has become {now}, which is not apart")
         known = self.forward.get(was) == now
         self.forward[was] = now
         self.replies[reply] = (was[2], was[3], was[0], was[1], was[4])
@@ -261,6 +267,20 @@ class Check:
             self.news.append(was)
             self.news.append(reply)
         return "rewritten: later packet" if known else "rewritten: new flow"
+
+    def _endpoints(self, dialled: bytes, port: int, protocol: int) -> set[tuple[bytes, int]]:
+        if len(dialled) == 4 and dialled[0] == 127:
+            dialled = ROLE_ADDRESSES[4]["loopback"]
+        return self._frontends.get((dialled, port, protocol), set())
+
+    def _begun_unseen(self, reply: Flow, was: Flow) -> bool:
+        """Whether this is a reply of a flow whose first packet began it, but could not be sent on."""
+        forward = (reply[2], reply[3], reply[0], reply[1], reply[4])
+        if forward not in self.dropped or was[:2] not in self._endpoints(reply[0], reply[1], reply[4]):
+            return False
+        self.replies[was] = reply
+        self.forward[forward] = (was[2], was[3], was[0], was[1], was[4])
+        return True
 
     def _error(self, before: bytes, after: bytes, outer: Headers, inner: Headers) -> str:
         at, icmp = inner.transport, outer.transport
@@ -283,7 +303,8 @@ class Check:
         # What is quoted went the other way: its reverse is a key of the direction that the error travels in.
         was = (inner.destination, inner.dport, inner.source, inner.sport, inner.protocol)
         expected = self.replies.get(was) or self.forward.get(was)
-        if expected != (now.destination, now.dport, now.source, now.sport, now.protocol):
+        becomes = (now.destination, now.dport, now.source, now.sport, now.protocol)
+        if expected != becomes and not self._begun_unseen(becomes, was) and was not in self.dropped:
             raise WrongError(f"it quoted the reverse of {was}, and now quotes {now.flow}, but should {expected}")
         return "rewritten: ICMP error"
 

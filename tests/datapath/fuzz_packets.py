@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from random import Random
 
-from tests.datapath.packets import NODE_PORT, PORT, ROLES, SPORT, TARGET
+from tests.datapath.packets import NODE_PORT, PORT, ROLES, SPORT, TARGET, checksum
 
 MACS = bytes.fromhex("020000000010020000000099")
 TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
@@ -26,12 +26,6 @@ FRONTENDS = (
     ("cluster_ip", PORT), ("cluster_ip", PORT + 1), ("node", NODE_PORT), ("external_ip", PORT), ("second", NODE_PORT),
     ("cluster_ip", 9), ("external_ip", PORT + 1), ("pod", TARGET), ("loopback", NODE_PORT),
 )  # fmt: skip
-
-
-def checksum(data: bytes) -> int:
-    """RFC 1071, as the field is written."""
-    total = int.from_bytes(data + bytes(len(data) % 2), "big") % 0xFFFF
-    return 0xFFFF - total if total or not any(data) else 0
 
 
 def transport(random: Random, number: int, source: bytes, destination: bytes, sport: int, dport: int) -> bytes:

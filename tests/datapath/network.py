@@ -4,7 +4,7 @@ run through a program are sent nowhere, but the datapath asks the kernel for the
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,11 +20,8 @@ link set {UPLINK} up
 link set {PODS} up
 link set far-{UPLINK} up
 link set far-{PODS} up
-address add 172.18.0.10/16 dev {UPLINK}
-address add 172.19.0.10/16 dev {UPLINK}
-address add fd00:172:18::10/64 dev {UPLINK} nodad
-route add default via 172.18.0.2
-route add default via fd00:172:18::2
+route add default via 172.18.0.2 dev {UPLINK} onlink
+route add default via fd00:172:18::2 dev {UPLINK} onlink
 route add 10.244.0.0/24 dev {PODS}
 route add fd00:10:244::/64 dev {PODS}
 neighbour replace 172.18.0.2 dev {UPLINK} lladdr {NEIGHBOUR_MAC} nud permanent
@@ -36,10 +33,14 @@ neighbour replace fd00:172:18::2 dev {UPLINK} lladdr {NEIGHBOUR_MAC} nud permane
 )
 
 
-class Network:
-    """A node's network, without a name: it is gone when it is closed. Only root can make one."""
+OWN = ("172.18.0.10/16", "172.19.0.10/16", "fd00:172:18::10/64")
 
-    def __init__(self) -> None:
+
+class Network:
+    """A node's network, without a name: it is gone when it is closed. `own` are its addresses. Needs root."""
+
+    def __init__(self, own: Iterable[str] = OWN) -> None:
+        addresses = (f"address add {one} dev {UPLINK}{' nodad' if ':' in one else ''}\n" for one in own)
         outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
             unshare(CLONE_NEWNET)
@@ -50,7 +51,11 @@ class Network:
                         with suppress(FileNotFoundError):
                             Path(f"/proc/sys/net/{family}/{name}").write_text("1")
                 done = subprocess.run(
-                    ["ip", "-batch", "-"], input=COMMANDS, text=True, check=False, stderr=subprocess.PIPE
+                    ["ip", "-batch", "-"],
+                    input=COMMANDS.replace("route", "".join(addresses) + "route", 1),
+                    text=True,
+                    check=False,
+                    stderr=subprocess.PIPE,
                 )
                 assert done.returncode == 0, done.stderr
             finally:

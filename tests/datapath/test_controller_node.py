@@ -124,7 +124,7 @@ def test_the_configuration_is_the_nodes() -> None:
     assert value["node_ipv4"] == CODEC.layouts["address"].unpack(address(NODE_IP))
     assert packed(**value["node_ipv6"]) == address(NODE_IP6)
     assert (value["mark"], value["loopback"]) == (1 << 28, 1)
-    assert (value["masquerade_first"], value["masquerade_last"]) == (61000, 65535)
+    assert (value["masquerade_first"], value["masquerade_last"]) == (1024, 29999)
     assert value["tcp_established_ns"] == 24 * 3600 * 10**9
     assert value["verdicts"] >= 1
 
@@ -224,11 +224,11 @@ def test_sysctls_are_written_only_where_they_differ_and_refusals_are_said(tmp_pa
     folder = tmp_path / "net/ipv4/conf/lo"
     folder.mkdir(parents=True)
     (folder / "accept_local").write_text("0\n")
-    (tmp_path / "net/ipv4/ip_local_reserved_ports").write_text("30000-65535\n")
+    (tmp_path / "net/ipv4/ip_local_reserved_ports").write_text("1024-65535\n")
     said: list[str] = []
     sysctls.apply(Settings(NODE, localhost_node_ports=True), said.append, tmp_path)
     assert (folder / "accept_local").read_text() == "1"
-    assert (tmp_path / "net/ipv4/ip_local_reserved_ports").read_text() == "30000-65535\n"
+    assert (tmp_path / "net/ipv4/ip_local_reserved_ports").read_text() == "1024-65535\n"
     assert said == [
         f"{folder / 'route_localnet'} cannot be set, and some flows may suffer: No such file or directory"
     ]

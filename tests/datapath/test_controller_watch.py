@@ -1,23 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """The watcher against a server on loopback that answers what a test tells it, well or badly."""
 
+import base64
 import json
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_address
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from dataplane_ref.controller import watch
+from dataplane_ref.controller import agent, kubeconfig, watch
 from dataplane_ref.controller.kubeconfig import Access
 from dataplane_ref.controller.resources import watched
+from dataplane_ref.controller.settings import Settings
 from dataplane_ref.controller.watch import Delta, Listing, Watcher
-from tests.datapath.cluster import NODE, endpoint_slice, service
+from tests.datapath.cluster import NODE, FakeNode, endpoint_slice, service
 
 SERVICES, SLICES, NODES = watched(NODE)
 PATIENCE = 10.0
@@ -83,10 +92,10 @@ def event(kind: str, thing: dict[str, Any], version: str) -> bytes:
 class Watching:
     """A watcher at work, what it told, and what it said."""
 
-    def __init__(self, server: Server, resource: watch.Resource) -> None:
+    def __init__(self, server: Server, resource: watch.Resource, access: Access | None = None) -> None:
         self.told: SimpleQueue[Listing | Delta] = SimpleQueue()
         self.said: SimpleQueue[str] = SimpleQueue()
-        access = Access(host="127.0.0.1", port=server.server_address[1], token=TOKEN)
+        access = access or Access(host="127.0.0.1", port=server.server_address[1], token=TOKEN)
         self.watcher = Watcher(access, resource, self.told, self.said.put)
         self.watcher.start()
 
@@ -234,3 +243,77 @@ def test_nobody_at_the_address_is_said_once_and_tried_again() -> None:
     with pytest.raises(Empty):
         said.get(timeout=0.3)
     watcher.stop()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "plumbline")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )  # fmt: skip
+    return folder / "crt", folder / "key"
+
+
+@pytest.mark.parametrize("trusted", ["data", "file", "none"])
+def test_tls_needs_the_clusters_authority_and_shows_a_client_certificate(tmp_path: Path, trusted: str) -> None:
+    crt, key = certificate(tmp_path)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(crt, key)
+    serving.verify_mode = ssl.CERT_REQUIRED
+    serving.load_verify_locations(crt)
+    given = {
+        "data": {"certificate-authority-data": base64.b64encode(crt.read_bytes()).decode()},
+        "file": {"certificate-authority": "crt"},
+        "none": {},
+    }[trusted]
+    with Server() as server:
+        server.socket = serving.wrap_socket(server.socket, server_side=True)
+        server.replies.put(listing("10", service("a")))
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        config = {
+            "current-context": "x",
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+            "clusters": [
+                {"name": "x", "cluster": {"server": f"https://127.0.0.1:{server.server_address[1]}"} | given}
+            ],
+            "users": [{"name": "x", "user": {"client-certificate": "crt", "client-key": "key"}}],
+        }
+        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        seen = Watching(server, SERVICES, kubeconfig.read(tmp_path / "kubeconfig"))
+        if trusted == "none":
+            assert "CERTIFICATE_VERIFY_FAILED" in seen.said.get(timeout=PATIENCE)
+        else:
+            assert seen.listed() == {("default", "a")}
+        seen.watcher.stop()
+        server.ending.set()
+        server.shutdown()
+
+
+def test_a_node_that_the_api_does_not_know_is_waited_for_and_then_gone_without(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = FakeNode()
+    node.datapath.replace("nodes", {})
+    controller = agent.Agent(Settings(NODE), agent.Options(Access("127.0.0.1", 9), {}, None, "off", 0))
+    may_begin = controller._may_begin
+    assert not may_begin(node.datapath)  # nothing is listed yet
+    controller._listed.update(("services", "endpointslices", "nodes"))
+    assert not may_begin(node.datapath)
+    monkeypatch.setattr(agent, "NODE_SECONDS", 0.0)
+    assert may_begin(node.datapath)
+    assert may_begin(node.datapath)
+    said = capsys.readouterr().err
+    assert said.count("the API knows no node 'node-a'") == 1

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, note, settings
 
 from clusters import bpf
 from dataplane_ref.model import ClusterState, Flow, FromNode, FromOutside, FromPod, verdict
-from dataplane_ref.oracle.answer import Answer, Entry, Question
+from dataplane_ref.oracle.answer import Answer, Entry, NoRoomError, Question
 from dataplane_ref.oracle.oracle import Oracle
 from dataplane_ref.oracle.packets import first_packet
 from plugins.oracle import disagreement
@@ -31,6 +31,7 @@ from tests.model.cluster import (
     NODES,
     POD,
     cluster,
+    endpoint,
     endpoint_slice,
     service,
 )
@@ -231,6 +232,16 @@ def test_a_question_that_makes_no_sense_is_one_sentence(web: Oracle) -> None:
     with pytest.raises(ValueError, match="is of two families"):
         web.ask(to_cluster_ip(POD["a2"][1]))
     assert web.ask(to_cluster_ip()).outcome == "reply"
+
+
+def test_a_state_that_it_cannot_hold_is_said(oracle: Oracle) -> None:
+    """Half a state would have other answers. The next one that it can hold is answered for again."""
+    endpoints = [endpoint(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}") for number in range(70_000)]
+    oracle.state(cluster(service(), endpoint_slice(*endpoints)))
+    with pytest.raises(NoRoomError, match=r"is full .*: the oracle cannot see Service default/web$"):
+        oracle.ask(to_cluster_ip())
+    oracle.state(cluster(service(), endpoint_slice("a1")))
+    assert oracle.ask(to_cluster_ip()).outcome == "reply"
 
 
 def test_a_state_is_followed_quickly(oracle: Oracle) -> None:

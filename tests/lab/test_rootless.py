@@ -27,3 +27,14 @@ def test_an_ordinary_user_gets_a_lab_and_an_answer(ordinary: Ordinary, kube_prox
     outcomes = [json.loads(line)["outcome"] for line in lines]
     assert outcomes
     assert set(outcomes) == {"pass"}
+    assert "\noracle: not asked: BPF needs root\n" in done.stdout
+
+
+def test_an_ordinary_user_is_told_that_the_reference_needs_root(ordinary: Ordinary) -> None:
+    done = ordinary.pytest("--proxy-mode=ebpf", "-k", "hairpin")
+    if done.returncode == CANNOT:
+        pytest.skip(f"unfit: nobody else can be let into this clone: {done.stderr.strip()}")
+    assert done.returncode == 4
+    assert done.stderr == (
+        "ERROR: The reference datapath loads BPF, which needs root: run the same command with sudo.\n\n"
+    )

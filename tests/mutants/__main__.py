@@ -54,14 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(verdicts))
     if not options.only and not options.quick and len(verdicts) == len(chosen):
         TABLE.write_text(table(verdicts), encoding="utf-8")
-    for verdict in verdicts:
-        if not verdict.is_killed:
-            print(f"mutant {verdict.mutant.id} {verdict.broken or 'survives'}", file=sys.stderr)
     return 0 if verdicts and len(verdicts) == len(chosen) and all(verdict.is_killed for verdict in verdicts) else 1
 
 
 def _judged(mutant: Mutant, workers: int, *, quick: bool) -> Verdict:
-    print(f"mutant {mutant.id} …", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="plumbline-mutants-") as report:
         command = [sys.executable, "-m", "pytest", "-p", "tests.mutants.plugin", f"--mutant={mutant.id}"]
         command += ["--proxy-mode=ebpf", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
@@ -71,7 +67,11 @@ def _judged(mutant: Mutant, workers: int, *, quick: bool) -> Verdict:
         if done.returncode == 4:
             raise MutantError(said.removeprefix("ERROR: ").splitlines()[-1])
         lines = (Path(report) / "requirements.jsonl").read_text(encoding="utf-8").splitlines()
-    return verdict(mutant, [json.loads(line) for line in lines], done.returncode, said)
+    found = verdict(mutant, [json.loads(line) for line in lines], done.returncode, said)
+    # At once: all of them take an hour, and a run that is broken off has still shown something.
+    end = f"killed by {', '.join(sorted(found.caught)[:SHOWN])}" if found.is_killed else found.broken or "survives"
+    print(f"mutant {mutant.id} {end}", file=sys.stderr, flush=True)
+    return found
 
 
 def verdict(mutant: Mutant, records: Sequence[dict[str, str]], status: int, said: str) -> Verdict:

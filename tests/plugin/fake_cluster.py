@@ -105,7 +105,10 @@ class FakeCluster:
             self.kube.create(
                 NODES,
                 {
-                    "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name}},
+                    "metadata": {
+                        "name": node.name,
+                        "labels": {"kubernetes.io/hostname": node.name, "topology.kubernetes.io/zone": node.zone},
+                    },
                     "spec": {"podCIDR": node.pod_cidrs[0], "podCIDRs": list(node.pod_cidrs)},
                     "status": {"addresses": addresses, "conditions": [{"type": "Ready", "status": "True"}]},
                 },
@@ -397,6 +400,7 @@ def _node(plan: NodePlan) -> Node:
         host_backend=host,
         second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
         vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
+        zone=plan.zone,
     )
 
 

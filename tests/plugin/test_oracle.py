@@ -2,6 +2,7 @@
 """The second opinion: when it is asked for, what of it contradicts the model, and what a run says of it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from clusters.api import Vantage
 from dataplane_ref.model import ClusterState, Endpoint, SourceRule, Verdict
 from dataplane_ref.model.verdict import either
-from dataplane_ref.oracle.answer import Answer, Question
+from dataplane_ref.oracle.answer import Answer, NoRoomError, Question
 from plugins.oracle import DisagreementError, SecondOpinion, disagreement, question
 from plugins.settle import Deadlines, Settler
 from plugins.world import World
@@ -138,6 +139,20 @@ def test_why_there_is_none_is_asked_once() -> None:
     for _ in range(2):
         assert not opinion.agrees(ClusterState((), (), ()), unused, ANSWERED)
     assert (opinion.missing, opinion.asked, len(calls)) == ("BPF needs root", 0, 1)
+
+
+def test_what_it_cannot_hold_it_is_not_asked(world: World) -> None:
+    class Small(FakeOracle):
+        def ask(self, question: Question) -> Answer:
+            if question.port == 80:
+                raise NoRoomError("the map `endpoints` is full")
+            return super().ask(question)
+
+    opinion = SecondOpinion(lambda: Small(contradicts=False))
+    large = Question("pod", "node-a", ONE, "192.0.2.1", 80, "TCP")
+    assert not opinion.agrees(world.state(), large, NO_SERVICE)
+    assert (opinion.asked, opinion.missing) == (0, "the map `endpoints` is full")
+    assert opinion.agrees(world.state(), replace(large, port=81), NO_SERVICE)
 
 
 def test_who_was_loaded_is_closed_once(world: World, oracle: FakeOracle) -> None:
