@@ -105,7 +105,8 @@ def cell(traffic: Traffic, mode: Mode, services: int) -> Cell:
                 polling.enter_context(traffic.server(stage.namespace(pod.name), "rate", letter=letter))
             poller = polling.enter_context(traffic.poller(stage.namespace(node.client.name), target))
             began = time.monotonic()
-            proxy.start()
+            with stage.urging():
+                proxy.start()
             numbers["cold"] = Number(await_letter(poller, "a") - began)
             numbers["cpu"] = Number(_cpu_seconds(stage, proxy))
             time.sleep(REST)

@@ -177,7 +177,8 @@ def rows(traffic: Traffic) -> Iterator[Beside]:
         watched = watch_latencies(api, number, addresses, SAMPLES)
         proxy: NodeProcesses = Reference(stage.lab, version=own_version())
         stack.callback(proxy.stop)
-        proxy.start()
+        with stage.urging():
+            proxy.start()
         for pod, letter in zip(node.backends[:2], "ab", strict=True):
             stack.enter_context(traffic.server(stage.namespace(pod.name), "rate", letter=letter))
         target = (lists.cluster_ip(number), lists.PORT)

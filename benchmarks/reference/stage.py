@@ -2,12 +2,13 @@
 """Where it is measured: a lab nobody listens in to, and beside it the limit, a veth pair with nothing in between."""
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.reference.traffic import PORT, Kind, Sample, Traffic
+from benchmarks.reference.traffic import PORT, Kind, Sample, Traffic, urge
 from clusters.api import Node
 from clusters.errors import PlumblineError
 from clusters.lab.provider import Lab
@@ -28,14 +29,41 @@ class Stage:
 
     lab: Lab
     traffic: Traffic
+    pid: int  # of the lab's PID 1, as this machine numbers it
 
     def namespace(self, name: str) -> Path:
         """A node's or pod's network namespace as this process sees it."""
-        pid, _ = self.lab.inside()
-        return Path(f"/proc/{pid}/root/run/netns/{name}")
+        return Path(f"/proc/{self.pid}/root/run/netns/{name}")
 
     def node(self, name: str) -> Node:
         return next(node for node in self.lab.nodes if node.name == name)
+
+    def urge(self) -> None:
+        """Let all processes of the lab go before what else the machine does."""
+        waiting = [self.pid]
+        while waiting:
+            pid = waiting.pop()
+            urge(pid)
+            with suppress(OSError):
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+                waiting += [int(each) for each in children.split()]
+
+    @contextmanager
+    def urging(self) -> Iterator[None]:
+        """The same, again and again, for processes that begin in the block."""
+        done = threading.Event()
+
+        def again() -> None:
+            while not done.wait(0.02):
+                self.urge()
+
+        thread = threading.Thread(target=again)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def direct(self, kind: Kind) -> Sample:
         """The limit."""
@@ -48,7 +76,8 @@ def staged(traffic: Traffic, nodes: int = 1) -> Iterator[Stage]:
     """A new lab with its direct pair. Raises PlumblineError."""
     with tempfile.TemporaryDirectory() as logs, Lab(nodes=nodes, log_directory=Path(logs)) as lab:
         lab.unrecorded()
-        stage = Stage(lab, traffic)
+        stage = Stage(lab, traffic, lab.inside()[0])
+        stage.urge()
         _build_direct(lab)
         for name in (DIRECT[0], *(node.client.name for node in lab.nodes)):
             for key, value in CLIENT_SYSCTLS.items():

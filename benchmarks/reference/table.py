@@ -66,13 +66,8 @@ def programs(stage: Stage) -> Iterator[Beside]:
     )
     if done.returncode != 0:
         raise PlumblineError(f"the programs could not be run by themselves: {done.stderr.strip().splitlines()[-1]}")
-    found = json.loads(done.stdout)
-    for name, times in found.items():
+    for name, batches in json.loads(done.stdout).items():
         hook, _, case = name.partition(": ")
-        if case == "no-op":
-            continue
         goal = PROGRAM_GOAL if hook == "tc" and "no Service" not in case else None
-        limit = statistics.median(found[f"{hook}: no-op"])
-        yield Beside(
-            f"{hook} program per packet, {case}", "ns", [statistics.median(times)], [limit], "a no-op program", goal
-        )
+        measured, limit = zip(*batches, strict=True)
+        yield Beside(f"{hook} program per packet, {case}", "ns", measured, limit, "a no-op program", goal)
