@@ -184,9 +184,13 @@ static void measure(const char *kind, double seconds)
 		fail("stdin");
 	}
 	if (is_request) {
-		fd = socket_for(&targets[0], 0);
-		if (connect(fd, (struct sockaddr *)&targets[0].address, targets[0].length))
-			fail("connect");
+		while (fd = socket_for(&targets[0], 0),
+		       connect(fd, (struct sockaddr *)&targets[0].address, targets[0].length)) {
+			if (++failures > MOST_FAILURES)
+				fail("connect");
+			close(fd);
+			usleep(1000);
+		}
 	}
 	began = now();
 	for (long round = -WARM_UP;; round++) {
