@@ -109,6 +109,7 @@ def cell(traffic: Traffic, mode: Mode, services: int) -> Cell:
                 proxy.start()
             numbers["cold"] = Number(await_letter(poller, "a") - began)
             numbers["cpu"] = Number(_cpu_seconds(stage, proxy))
+            _forget_attempts(stage, node)
             time.sleep(REST)
             numbers["rss"] = Number(_rss(stage, proxy) / 1e6)
             updates = first_replies(api, poller, number, addresses, "ab", samples=UPDATES, seconds=UPDATE_SECONDS)
@@ -151,6 +152,13 @@ def _beside_direct(stage: Stage, node: Node, kind: Kind, targets: Sequence[Targe
     measured, limit = beside_limit(run, lambda: stage.direct(kind), value)
     ratios = [one / of for one, of in zip(measured, limit, strict=True)]
     return Number(statistics.median(measured), statistics.median(ratios), failures)
+
+
+def _forget_attempts(stage: Stage, node: Node) -> None:
+    """Attempts from before there were rules are tracked untranslated for two minutes, and their ports come back."""
+    done = stage.lab.supervisor.run(["conntrack", "-F"], node=node.name)
+    if done.status != 0:
+        raise PlumblineError(f"conntrack -F failed on {node.name}: {done.err.strip()}")
 
 
 def _last_service(stage: Stage, node: Node) -> Target:
