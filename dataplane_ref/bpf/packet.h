@@ -297,11 +297,11 @@ INLINE bool parse_at_once(struct __sk_buff *ctx, struct headers *h)
 		__u32 total;
 
 		transport = (const __u8 *)(ip + 1);
-		if (transport + 14 > end || ip->version_and_length != 0x45 || ip->fragment & htons(0x3fff))
+		if (transport + 8 > end || ip->version_and_length != 0x45 || ip->fragment & htons(0x3fff))
 			return false;
 		total = ntohs(ip->total_length);
 		protocol = ip->protocol;
-		if (total < sizeof(*ip) + 20)
+		if (total < sizeof(*ip) + 8)
 			return false;
 		h->family = 4;
 		h->tuple.source = ipv4_address(ip->source);
@@ -314,11 +314,11 @@ INLINE bool parse_at_once(struct __sk_buff *ctx, struct headers *h)
 		const struct ipv6_header *ip = (const void *)(data + ETHERNET_BYTES);
 
 		transport = (const __u8 *)(ip + 1);
-		if (transport + 14 > end || (ntohl(ip->version_and_class) >> 28) != 6)
+		if (transport + 8 > end || (ntohl(ip->version_and_class) >> 28) != 6)
 			return false;
 		protocol = ip->next_header;
 		h->l4_length = ntohs(ip->payload_length);
-		if (h->l4_length < 20 || is_mapped_ipv4(&ip->source) || is_mapped_ipv4(&ip->destination))
+		if (h->l4_length < 8 || is_mapped_ipv4(&ip->source) || is_mapped_ipv4(&ip->destination))
 			return false;
 		h->family = 6;
 		h->tuple.source = ip->source;
@@ -328,14 +328,20 @@ INLINE bool parse_at_once(struct __sk_buff *ctx, struct headers *h)
 	} else {
 		return false;
 	}
-	if (protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP)
+	if (protocol == PROTOCOL_TCP) {
+		if (transport + 14 > end || h->l4_length < 20)
+			return false;
+		h->tcp_flags = transport[13];
+	} else if (protocol == PROTOCOL_UDP) {
+		h->tcp_flags = 0;
+	} else {
 		return false;
+	}
 	h->l3 = ETHERNET_BYTES;
 	h->plain = true;
 	h->fragment = WHOLE;
 	h->tuple.protocol = protocol;
 	__builtin_memcpy(&h->tuple.source_port, transport, 4);
-	h->tcp_flags = protocol == PROTOCOL_TCP ? transport[13] : 0;
 	return true;
 }
 

@@ -32,7 +32,7 @@ class Timeouts(Struct, frozen=True):
     tcp_established_ns: int = 24 * 3600 * SECOND
     tcp_opening_ns: int = 60 * SECOND
     tcp_closing_ns: int = 3600 * SECOND  # as kube-proxy's tcpCloseWaitTimeout
-    tcp_closed_ns: int = 30 * SECOND
+    tcp_closed_ns: int = 10 * SECOND
     udp_ns: int = 30 * SECOND
     udp_stream_ns: int = 180 * SECOND
 
