@@ -3,6 +3,7 @@
 
 from conformance.sources import VIRTUAL_IPS
 from plugins.requirements import everywhere, requirement
+from plugins.slices import not_ready
 
 SOURCE = VIRTUAL_IPS + "#session-affinity"
 # By chance three endpoints look like one to 30 new connections once in 3^29.
@@ -91,3 +92,26 @@ def test_affinity_is_switched_off(world):
     world.settle()
 
     anyone.each_must_reach_exactly(service.every_cluster_ip(), service)
+
+
+@requirement(
+    "affinity.client-ip.endpoint-gone",
+    must="A client whose endpoint has left the Service, or is no longer ready, MUST be served by another one.",
+    level="core",
+    since="1.0",
+    source=SOURCE,
+)
+def test_clients_leave_an_endpoint_that_is_gone(world):
+    anyone = world.everywhere("pod", "node")
+    one, other = world.backends(2)
+    # The first endpoints are all that any client can be with.
+    removed = world.service(endpoints=[one], sessionAffinity="ClientIP")
+    unready = world.service(endpoints=[one], sessionAffinity="ClientIP")
+    world.settle()
+    anyone.each_must_stick_to_one([*removed.every_cluster_ip(), *unready.every_cluster_ip()], count=2)
+
+    removed.set_endpoints([other])
+    unready.set_endpoints([not_ready(one), other])
+    world.settle()
+
+    anyone.each_must_reach_exactly([*removed.every_cluster_ip(), *unready.every_cluster_ip()], [other])
