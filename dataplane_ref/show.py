@@ -59,7 +59,8 @@ class Shown:
         yield "counters", list(self._counters())
 
     def _clock(self, pins: Path) -> int:
-        with self._object.load(pins=pins, programs=[COLLECT]) as loaded:
+        sizes = {name: one.max_entries for name, one in self._maps.items()}
+        with self._object.load(sizes, pins=pins, programs=[COLLECT]) as loaded:
             return clock.now(loaded.programs[COLLECT])
 
     def _pinned(self, pins: Path, name: str) -> Map:
