@@ -33,7 +33,7 @@ class Stage:
 
     def namespace(self, name: str) -> Path:
         """A node's or pod's network namespace as this process sees it."""
-        return Path(f"/proc/{self.pid}/root/run/netns/{name}")
+        return Path("/proc", str(self.pid), "root", "run", "netns", name)
 
     def node(self, name: str) -> Node:
         return next(node for node in self.lab.nodes if node.name == name)

@@ -118,8 +118,8 @@ class SourcePorts:
 
     The kernel picks UDP ports at random, so among 1,000 flows some 17 would repeat an earlier port within
     conntrack's 30 s and follow that flow's entry instead of making a fresh choice; a cursor repeats none
-    until the namespace's range is used up. For TCP the kernel already walks the range per destination (RFC
-    6056, 3.3.4).
+    until the namespace's range is used up. Like the kernel it leaves out the ports that are set aside. For TCP
+    the kernel already walks the range per destination (RFC 6056, 3.3.4).
     """
 
     def __init__(self, namespaces: Namespaces) -> None:
@@ -163,15 +163,15 @@ class SourcePorts:
 
     def _bind_fresh(self, sock: socket.socket, spec: FlowSpec, family: int) -> None:
         key = spec.namespace.path
-        first, last = self._range(spec.namespace)
-        size = last - first + 1
+        ports = self._ports(spec.namespace)
+        size = sum(map(len, ports))
         start = self._cursor.get(key)
         if start is None:
             start = int.from_bytes(os.urandom(4), "big")
         address = spec.src or wildcard(family)
         for step in range(size):
             try:
-                sock.bind((address, first + (start + step) % size))
+                sock.bind((address, _nth(ports, (start + step) % size)))
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
@@ -180,12 +180,11 @@ class SourcePorts:
                 return
         raise OSError(errno.EADDRINUSE, "every source port is taken")
 
-    def _range(self, namespace: Namespace) -> tuple[int, int]:
-        bounds = namespace.ports
-        if bounds is None:
-            bounds = namespace.ports = self._namespaces.local_port_range(namespace)
+    def _ports(self, namespace: Namespace) -> tuple[range, ...]:
+        if namespace.ports is None:
+            namespace.ports = self._namespaces.local_ports(namespace)
             self._namespaces.enter(namespace)
-        return bounds
+        return namespace.ports
 
     def source_address(self, spec: FlowSpec) -> str | None:
         """The address an unbound flow will leave from: a connected socket knows, and sends nothing to find
@@ -197,3 +196,12 @@ class SourcePorts:
             if sock.connect_ex((spec.dst, spec.port)) != 0:
                 return None
             return str(sock.getsockname()[0])
+
+
+def _nth(ports: tuple[range, ...], number: int) -> int:
+    """The port that has so many before it."""
+    for one in ports:
+        if number < len(one):
+            return one[number]
+        number -= len(one)
+    raise IndexError(number)

@@ -17,7 +17,8 @@ from clusters.agent.wire import RequestError
 CLONE_NEWNET = 0x40000000
 _OWN = "/proc/self/ns/net"
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_DEFAULT_PORT_RANGE = (32768, 60999)  # the kernel's own default
+_RESERVED_PORTS = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
+_DEFAULT_PORTS = (range(32768, 61000),)  # the kernel's own default
 
 
 class Namespace:
@@ -28,7 +29,7 @@ class Namespace:
     def __init__(self, path: str | None, fd: int) -> None:
         self.path = path
         self.fd = fd
-        self.ports: tuple[int, int] | None = None  # the local port range, once somebody has asked
+        self.ports: tuple[range, ...] | None = None  # what `local_ports` says, once somebody has asked
 
     def __str__(self) -> str:
         return self.path or "the agent's own network namespace"
@@ -91,14 +92,30 @@ class Namespaces:
         finally:
             self.home()
 
-    def local_port_range(self, namespace: Namespace) -> tuple[int, int]:
-        """First and last port the namespace gives to sockets that name none (ip_local_port_range, ip(7))."""
+    def local_ports(self, namespace: Namespace) -> tuple[range, ...]:
+        """The ports that the namespace gives to sockets which name none, in order.
+
+        ip_local_port_range without ip_local_reserved_ports, in which proxies set aside what they need themselves
+        (https://docs.kernel.org/networking/ip-sysctl.html).
+        """
         with self.inside(namespace):
             try:
-                first, last = _PORT_RANGE.read_text(encoding="ascii").split()
-            except OSError:  # no /proc, or one that hides it
-                return _DEFAULT_PORT_RANGE
-        return int(first), int(last)
+                first, last = map(int, _PORT_RANGE.read_text(encoding="ascii").split())
+                reserved = _RESERVED_PORTS.read_text(encoding="ascii").strip()
+            except OSError:  # no /proc, or one that hides them
+                return _DEFAULT_PORTS
+        return without(range(first, last + 1), reserved)
+
+
+def without(ports: range, reserved: str) -> tuple[range, ...]:
+    """Ports without those of a list such as `80,1024-2047`, as the kernel writes it; all, if none would be left."""
+    left, start = [], ports.start
+    for one in filter(None, reserved.split(",")):
+        first, _, last = one.partition("-")
+        left.append(range(start, min(int(first), ports.stop)))
+        start = max(start, int(last or first) + 1)
+    left.append(range(start, ports.stop))
+    return tuple(filter(None, left)) or (ports,)
 
 
 class OpenNamespaces:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from clusters.agent.client import AgentClient
+from clusters.agent.netns import without
 from clusters.errors import PlumblineError
 from clusters.observation import Address, FlowOutcome, Icmp, Protocol
-from tests.agent.conftest import CLOSED_PORT, TCP_PORT, TWO_RETRANSMISSIONS, UDP_PORT, World, one
+from tests.agent.conftest import CLOSED_PORT, TCP_PORT, TWO_RETRANSMISSIONS, UDP_PORT, World, one, run
 
 BOTH_PROTOCOLS = pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 BOTH_FAMILIES = pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
@@ -164,6 +165,31 @@ def test_every_flow_has_a_source_port_of_its_own(agent: AgentClient, world: Worl
     seen = agent.probe([world.request(protocol)] * 3000)
     assert {flow.outcome for flow in seen} == {FlowOutcome.REPLY}
     assert len({flow.src for flow in seen}) == 3000
+
+
+@pytest.mark.parametrize(
+    ("reserved", "left"),
+    [
+        ("", (range(10, 20),)),
+        ("12", (range(10, 12), range(13, 20))),
+        ("1-5,8-11,15-16,30-40", (range(12, 15), range(17, 20))),
+        ("18-99", (range(10, 18),)),
+        ("1-99", (range(10, 20),)),
+    ],
+)
+def test_ports_that_are_set_aside_are_left_out(reserved: str, left: tuple[range, ...]) -> None:
+    assert without(range(10, 20), reserved) == left
+
+
+@BOTH_PROTOCOLS
+def test_no_flow_leaves_from_a_port_that_is_set_aside(agent: AgentClient, world: World, protocol: Protocol) -> None:
+    name = world.client.rpartition("/")[2]
+    try:
+        run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_local_reserved_ports=1024-60000")
+        seen = agent.probe([world.request(protocol)] * 50)
+    finally:
+        run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_local_reserved_ports=")
+    assert all(flow.src is not None and flow.src.port > 60000 for flow in seen)
 
 
 def test_a_udp_reply_from_elsewhere_is_a_reply_that_says_so(agent: AgentClient, world: World) -> None:
