@@ -12,7 +12,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "dataplane_ref"
-LIST = Path(__file__).with_name("mutants.yaml")
+LISTS = Path(__file__).with_name("mutants")
+CONFORMANCE = ROOT / "conformance"
 KEYS = ("id", "sentence", "file", "from", "to")
 COMPILED = (".c", ".h")
 
@@ -23,13 +24,17 @@ class MutantError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`sentence` says what is wrong; `old`, which occurs once in `file` (below `dataplane_ref/`), becomes `new`."""
+    """`sentence` says what is wrong; `old`, which occurs once in `file` (below `dataplane_ref/`), becomes `new`.
+
+    `among` are the folders of `conformance/` whose requirements judge it; all where it names none.
+    """
 
     id: str
     sentence: str
     file: str
     old: str
     new: str
+    among: tuple[str, ...] = ()
 
     @property
     def is_compiled(self) -> bool:
@@ -77,32 +82,41 @@ class Mutant:
             raise MutantError(f"mutant {self.id} cannot be compiled: {said}")
 
 
-def mutants(path: Path = LIST) -> list[Mutant]:
-    """The list, in its own order. Raises MutantError."""
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(entries, list):
-        raise MutantError(f"{path} must be a list of mutants")
-    found = [_mutant(path, entry) for entry in entries]
+def mutants(directory: Path = LISTS) -> list[Mutant]:
+    """All of them, file by file, each in its own order. Raises MutantError."""
+    found = [mutant for path in sorted(directory.glob("*.yaml")) for mutant in _listed(path)]
     for number, mutant in enumerate(found):
         if mutant.id in {other.id for other in found[:number]}:
-            raise MutantError(f"{path} has two mutants {mutant.id}")
+            raise MutantError(f"{directory} has two mutants {mutant.id}")
     return found
 
 
-def named(ids: list[str], path: Path = LIST) -> list[Mutant]:
+def named(ids: list[str], directory: Path = LISTS) -> list[Mutant]:
     """Those with these ids, or all where none is named. Raises MutantError."""
-    every = {mutant.id: mutant for mutant in mutants(path)}
+    every = {mutant.id: mutant for mutant in mutants(directory)}
     unknown = [name for name in ids if name not in every]
     if unknown:
         raise MutantError(f"there is no mutant {unknown[0]!r}; there are {', '.join(every)}")
     return [every[name] for name in ids or every]
 
 
+def _listed(path: Path) -> list[Mutant]:
+    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(entries, list):
+        raise MutantError(f"{path} must be a list of mutants")
+    return [_mutant(path, entry) for entry in entries]
+
+
 def _mutant(path: Path, entry: Any) -> Mutant:
-    if not isinstance(entry, dict) or set(entry) != set(KEYS) or not all(isinstance(entry[key], str) for key in KEYS):
+    texts = {key: value for key, value in entry.items() if key != "among"} if isinstance(entry, dict) else {}
+    if set(texts) != set(KEYS) or not all(isinstance(text, str) for text in texts.values()):
         shown = entry.get("id", entry) if isinstance(entry, dict) else entry
-        raise MutantError(f"{path}: {shown!r} must have exactly the keys {', '.join(KEYS)}, each a text")
+        raise MutantError(f"{path}: {shown!r} must have the keys {', '.join(KEYS)}, each a text, and may have among")
     if entry["from"] == entry["to"]:
         raise MutantError(f"{path}: mutant {entry['id']} changes nothing")
+    among = entry.get("among", [])
+    if not isinstance(among, list) or not all(isinstance(one, str) and (CONFORMANCE / one).is_dir() for one in among):
+        raise MutantError(f"{path}: mutant {entry['id']}: among must be a list of folders of conformance/")
     # A block's last line end belongs to YAML, not to the text.
-    return Mutant(entry["id"], entry["sentence"], entry["file"], entry["from"].rstrip("\n"), entry["to"].rstrip("\n"))
+    old, new = entry["from"].rstrip("\n"), entry["to"].rstrip("\n")
+    return Mutant(entry["id"], entry["sentence"], entry["file"], old, new, tuple(among))

@@ -21,7 +21,7 @@ SOURCE = "plumbline_mutant"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--mutant", metavar="ID", required=True, help="a mutant of tests/mutants/mutants.yaml")
+    parser.addoption("--mutant", metavar="ID", required=True, help="a mutant of tests/mutants/mutants/")
 
 
 @pytest.hookimpl(trylast=True)

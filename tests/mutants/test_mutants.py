@@ -25,9 +25,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def listed(tmp_path: Path, *entries: Any) -> Path:
-    path = tmp_path / "mutants.yaml"
-    path.write_text(yaml.safe_dump(list(entries)), encoding="utf-8")
-    return path
+    (tmp_path / "mutants.yaml").write_text(yaml.safe_dump(list(entries)), encoding="utf-8")
+    return tmp_path
 
 
 @pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.id)
@@ -69,11 +68,10 @@ def test_one_that_does_not_compile_is_one_sentence(root: Path, tmp_path: Path) -
 
 
 def test_a_block_of_text_ends_where_its_last_line_does(tmp_path: Path) -> None:
-    path = tmp_path / "mutants.yaml"
-    path.write_text(
+    (tmp_path / "mutants.yaml").write_text(
         "- id: x\n  sentence: s\n  file: f\n  from: |\n    a\n      b\n  to: |\n    c\n", encoding="utf-8"
     )
-    (mutant,) = mutants(path)
+    (mutant,) = mutants(tmp_path)
     assert (mutant.old, mutant.new) == ("a\n  b", "c")
 
 
@@ -81,10 +79,18 @@ def test_a_block_of_text_ends_where_its_last_line_does(tmp_path: Path) -> None:
     ("entries", "sentence"),
     [
         ([ONE, ONE], "has two mutants one"),
-        ([{**ONE, "more": "x"}], "'one' must have exactly the keys id, sentence, file, from, to, each a text"),
-        ([{**ONE, "to": 3}], "'one' must have exactly the keys id, sentence, file, from, to, each a text"),
-        (["one"], "'one' must have exactly the keys"),
+        (
+            [{**ONE, "more": "x"}],
+            "'one' must have the keys id, sentence, file, from, to, each a text, and may have among",
+        ),
+        (
+            [{**ONE, "to": 3}],
+            "'one' must have the keys id, sentence, file, from, to, each a text, and may have among",
+        ),
+        (["one"], "'one' must have the keys"),
         ([{**ONE, "to": "a - b"}], "mutant one changes nothing"),
+        ([{**ONE, "among": "affinity"}], "mutant one: among must be a list of folders of conformance/"),
+        ([{**ONE, "among": ["nothing"]}], "mutant one: among must be a list of folders of conformance/"),
     ],
 )
 def test_a_bad_list_is_one_sentence(tmp_path: Path, entries: list[Any], sentence: str) -> None:
@@ -94,7 +100,7 @@ def test_a_bad_list_is_one_sentence(tmp_path: Path, entries: list[Any], sentence
 
 
 def test_mutants_are_chosen_by_name(tmp_path: Path) -> None:
-    path = listed(tmp_path, ONE, {**ONE, "id": "two"})
+    path = listed(tmp_path, ONE, {**ONE, "id": "two", "among": ["affinity"]})
     assert [one.id for one in named([], path)] == ["one", "two"]
     assert [one.id for one in named(["two"], path)] == ["two"]
     with pytest.raises(MutantError, match=r"^there is no mutant 'three'; there are one, two$"):
