@@ -81,11 +81,11 @@ def test_a_block_of_text_ends_where_its_last_line_does(tmp_path: Path) -> None:
         ([ONE, ONE], "has two mutants one"),
         (
             [{**ONE, "more": "x"}],
-            "'one' must have the keys id, sentence, file, from, to, each a text, and may have among",
+            "'one' must have the keys id, sentence, file, from, to",
         ),
         (
             [{**ONE, "to": 3}],
-            "'one' must have the keys id, sentence, file, from, to, each a text, and may have among",
+            "'one' must have the keys id, sentence, file, from, to",
         ),
         (["one"], "'one' must have the keys"),
         ([{**ONE, "to": "a - b"}], "mutant one changes nothing"),
