@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make mutants`: every mutant of the reference datapath judged by all requirements, as a table in docs/mutants.md.
+"""`make mutants`: every mutant of the reference datapath judged by the requirements, as a table in docs/mutants.md.
 
-Exit status 1 if a mutant survives, that is if no requirement fails on it, or if one cannot be made any more.
+Exit status 1 if a mutant survives, that is if no requirement fails on it, if one cannot be made any more, or if
+something fails on the reference as it is.
 """
 
 import argparse
@@ -9,117 +10,93 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants.mutant import LISTS, ROOT, Mutant, MutantError, named
+from tests.mutants.matrix import KEPT, SHOWN, Matrix, Row, row_of, table
+from tests.mutants.mutant import ROOT, Mutant, MutantError, mutants, named
 
 TABLE = ROOT / "docs" / "mutants.md"
-# A MUST that was noticed fails, a SHOULD warns.
-CAUGHT = ("fail", "warned")
-SHOWN = 4
 # With --quick: failures that show well enough that a mutant is noticed.
 ENOUGH = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What came of one mutant: the tests of each requirement that noticed, of how many; or why nobody could judge."""
-
-    mutant: Mutant
-    caught: Counter[str]
-    judged: int
-    broken: str | None = None
-
-    @property
-    def is_killed(self) -> bool:
-        return self.broken is None and bool(self.caught)
+ALL_LEVELS = ("--level=all", "--proxy-mode=ebpf")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Judge them, write the table if all were judged by everything, and say who survived."""
+    """Judge them, keep what came of it, and say who survived."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="these mutants; nothing is written down")
-    parser.add_argument("--quick", action="store_true", help="end each after a few failures")
+    parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="these mutants")
+    parser.add_argument("--missing", action="store_true", help="those not judged yet as they stand")
+    parser.add_argument("--quick", action="store_true", help="end each after a few failures; nothing is kept")
+    parser.add_argument("--apart", action="store_true", help="judge nothing; show what is not told apart")
     parser.add_argument("-n", type=int, default=4, metavar="N", help="labs at a time (default 4)")
     options = parser.parse_args(arguments)
+    matrix = Matrix.read()
     try:
-        chosen = named(options.only)
-        for problem in filter(None, [mutant.problem() for mutant in chosen]):
-            print(f"plumbline: {problem}", file=sys.stderr)
-        verdicts = [_judged(mutant, options.n, quick=options.quick) for mutant in chosen if not mutant.problem()]
+        chosen = [] if options.apart else named(options.only)
+        every = mutants()
     except MutantError as error:
         print(f"plumbline: {error}", file=sys.stderr)
         return 4
-    text = table(verdicts, quick=options.quick)
-    print(text)
-    if not options.only and len(verdicts) == len(chosen):
+    if options.missing:
+        chosen = [mutant for mutant in chosen if not matrix.is_current(mutant)]
+    problems = [problem for mutant in chosen if (problem := mutant.problem())]
+    for problem in problems:
+        print(f"plumbline: {problem}", file=sys.stderr)
+    survivors = []
+    try:
+        if chosen and not (options.only or options.missing) and not _judged(None, options.n).is_clean:
+            print(
+                "plumbline: requirements fail on the reference as it is, so that no kill means anything",
+                file=sys.stderr,
+            )
+            return 1
+        for mutant in chosen:
+            if mutant.problem():
+                continue
+            row = _judged(mutant, options.n, quick=options.quick)
+            survivors += [] if row.is_killed else [mutant.id]
+            if not options.quick:
+                matrix.rows[mutant.id] = row
+                matrix.restricted_to(every).write(KEPT)  # at once: all of them take an hour
+    except MutantError as error:
+        print(f"plumbline: {error}", file=sys.stderr)
+        return 4
+    if not options.quick:
+        text = table(matrix.restricted_to(every), every, _requirements())
         TABLE.write_text(text, encoding="utf-8")
-    return 0 if verdicts and len(verdicts) == len(chosen) and all(verdict.is_killed for verdict in verdicts) else 1
+        if not options.only:
+            print(text[text.find("## ") :] if "## " in text else "all told apart")
+    return int(bool(problems or survivors))
 
 
-def _judged(mutant: Mutant, workers: int, *, quick: bool) -> Verdict:
+def _requirements() -> list[str]:
+    """The ids of all requirements that can fail."""
+    command = [sys.executable, "-m", "pytest", *ALL_LEVELS, "--requirements", "-p", "no:cacheprovider"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [line.split("\t")[0] for line in listed if line.split("\t")[1] != "record"]
+
+
+def _judged(mutant: Mutant | None, workers: int, *, quick: bool = False) -> Row:
+    """One run of the requirements on a mutant, or on the reference as it is."""
     with tempfile.TemporaryDirectory(prefix="plumbline-mutants-") as report:
-        command = [sys.executable, "-m", "pytest", "-p", "tests.mutants.plugin", f"--mutant={mutant.id}"]
-        command += ["--proxy-mode=ebpf", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest"]
+        command += ["-p", "tests.mutants.plugin", f"--mutant={mutant.id}"] if mutant else []
+        command += [*ALL_LEVELS, "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
         command += [f"--report={report}", *(["-n", str(workers)] if workers > 1 else [])]
         command += [f"--maxfail={ENOUGH}"] if quick else []
-        command += [f"conformance/{topic}" for topic in mutant.among]
+        command += [f"conformance/{topic}" for topic in (mutant.among if mutant else ())]
         done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
         said = f"{done.stdout}\n{done.stderr}".strip()
         if done.returncode == 4:
             raise MutantError(said.removeprefix("ERROR: ").splitlines()[-1])
         lines = (Path(report) / "requirements.jsonl").read_text(encoding="utf-8").splitlines()
-    found = verdict(mutant, [json.loads(line) for line in lines], done.returncode, said)
-    # At once: all of them take an hour, and a run that is broken off has still shown something.
-    end = f"killed by {', '.join(sorted(found.caught)[:SHOWN])}" if found.is_killed else found.broken or "survives"
-    print(f"mutant {mutant.id} {end}", file=sys.stderr, flush=True)
-    return found
-
-
-def verdict(mutant: Mutant, records: Sequence[dict[str, str]], status: int, said: str) -> Verdict:
-    """What a run's records and its end come to.
-
-    A datapath that nobody can judge shows nothing: one that does not load, or does not even serve the sentinel.
-    """
-    caught = Counter(record["id"] for record in records if record["outcome"] in CAUGHT)
-    judged = sum(record["outcome"] in ("pass", "deviates", *CAUGHT) for record in records)
-    if not judged or (not caught and status != 0):
-        last = said.splitlines()[-1] if said else "nothing"
-        return Verdict(mutant, caught, judged, f"could not be judged (exit status {status}): {last}")
-    return Verdict(mutant, caught, judged)
-
-
-def table(verdicts: Sequence[Verdict], *, quick: bool = False) -> str:
-    """Mutants by the requirements that kill them: those with most failing tests first."""
-    killed = sum(verdict.is_killed for verdict in verdicts)
-    lines = [
-        "# Mutants: what goes red when the reference datapath is wrong in one place",
-        "",
-        f"Generated by `make mutants` from `{LISTS.relative_to(ROOT)}/`: {killed} of {len(verdicts)} mutants killed.",
-        "Behind each requirement is how many of its tests failed; what none kills is what nobody would notice.",
-        *([f"Each was judged until {ENOUGH} tests had failed (`--quick`); others may notice it too."] * quick),
-        "",
-        "| mutant | what is wrong | where | killed by | failed tests |",
-        "|---|---|---|---|---|",
-    ]
-    for one in verdicts:
-        failed = f"{one.caught.total()} of {one.judged}"
-        lines.append(
-            f"| {one.mutant.id} | {one.mutant.sentence} | `{one.mutant.file}` | {_killers(one)} | {failed} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _killers(one: Verdict) -> str:
-    if not one.is_killed:
-        return f"**nobody**{f': {one.broken}' if one.broken else ''}"
-    by_count = sorted(one.caught.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"`{name}` {count}" for name, count in by_count[:SHOWN]]
-    more = len(by_count) - SHOWN
-    return ", ".join([*shown, *([f"and {more} more"] if more > 0 else [])])
+    row = row_of(mutant, [json.loads(line) for line in lines], done.returncode, said)
+    killers = sorted(row.killers)
+    some = ", ".join(killers[: None if mutant and mutant.among else SHOWN])
+    end = f"killed by {len(killers)}: {some}" if row.is_killed else row.broken or "survives"
+    print(f"mutant {mutant.id} {end}" if mutant else f"the reference as it is {end}", file=sys.stderr, flush=True)
+    return row
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The harness of the mutants, on a datapath in miniature; and that the real list still fits the real sources."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.mutants.__main__ import Verdict, main, table, verdict
+from tests.mutants.__main__ import main
+from tests.mutants.matrix import Matrix, Row, definition, row_of, table
 from tests.mutants.mutant import PACKAGE, Mutant, MutantError, mutants, named
 
 ONE = {"id": "one", "sentence": "It adds.", "file": "sum.py", "from": "a - b", "to": "a + b"}
@@ -119,28 +119,74 @@ def records(**outcomes: int) -> list[dict[str, str]]:
     ]
 
 
+def row(judged: str, killers: str = "") -> Row:
+    """A row of requirements with names of one letter."""
+    return Row(definition(MUTANT), frozenset(judged), frozenset(killers), len(killers), len(judged))
+
+
 def test_a_mutant_that_fails_or_warns_is_killed() -> None:
     for word in ("fail", "warned"):
-        found = verdict(MUTANT, records(**{word: 2, "pass": 3}), 1, "5 done")
-        assert (found.is_killed, found.caught, found.judged) == (True, Counter({"a.b": 2}), 5)
+        found = row_of(MUTANT, records(**{word: 2, "pass": 3}), 1, "5 done")
+        assert (found.killers, found.failed, found.tests) == (frozenset({"a.b"}), 2, 5)
 
 
 def test_a_mutant_that_passes_everything_survives() -> None:
-    found = verdict(MUTANT, records(**{"pass": 3, "unsupported": 1}), 0, "4 done")
+    found = row_of(MUTANT, records(**{"pass": 3, "unsupported": 1}), 0, "4 done")
     assert not found.is_killed
-    assert found.broken is None
-    assert "| one | It adds. | `sum.py` | **nobody** | 0 of 3 |" in table([found])
+    assert found.is_clean
+    text = table(Matrix({"one": found}), [MUTANT], ["a.b"])
+    assert "| one | It adds. | `sum.py` | **nobody** | 0 of 3 |" in text
+    assert "## Killing no mutant\n\n- `a.b`" in text
+
+
+def test_what_is_only_recorded_judges_nothing() -> None:
+    found = row_of(MUTANT, [*records(**{"pass": 1}), {"id": "c.d", "outcome": "recorded"}], 0, "2 done")
+    assert found.judged == {"a.b"}
 
 
 @pytest.mark.parametrize("outcomes", [{}, {"unknown": 3}, {"pass": 2, "unknown": 1}])
 def test_a_mutant_that_nobody_could_judge_is_no_kill(outcomes: dict[str, int]) -> None:
-    found = verdict(MUTANT, records(**outcomes), 3, "x\nreference on node-a ended")
+    found = row_of(MUTANT, records(**outcomes), 3, "x\nreference on node-a ended")
     assert not found.is_killed
+    assert not found.is_clean
     assert found.broken == "could not be judged (exit status 3): reference on node-a ended"
 
 
-def test_the_table_names_who_killed_whom_most_tests_first() -> None:
-    caught = Counter({"b.c": 1, "a.b": 7, "c.d": 1, "d.e": 2, "e.f": 1, "f.g": 1})
-    text = table([Verdict(MUTANT, caught, 90)])
-    assert "`a.b` 7, `d.e` 2, `b.c` 1, `c.d` 1, and 2 more | 13 of 90 |" in text
-    assert "1 of 1 mutants killed" in text
+def test_the_table_names_who_killed_whom() -> None:
+    mutant = Mutant("one", "It adds.", "sum.py", "a - b", "a + b", ("affinity",))
+    text = table(
+        Matrix({"one": row("abcdefghi", "abcdefgh")}), [mutant, Mutant("two", "x", "f", "a", "b")], "abcdefghi"
+    )
+    assert "`a`, `b`, `c`, `d`, `e`, `f`, and 2 more | 8 of 9 (among affinity) |" in text
+    assert "| two | x | `f` | not judged yet | |" in text
+    assert "1 of 2 mutants killed" in text
+
+
+def test_requirements_that_kill_the_same_mutants_count_as_one() -> None:
+    matrix = Matrix({"one": row("abcd", "ab"), "two": row("abcd", "bc")})
+    assert matrix.groups() == [["a"], ["b"], ["c"]]
+    matrix = Matrix({"one": row("abcd", "ab"), "two": row("abcd", "c")})
+    assert matrix.groups() == [["a", "b"], ["c"]]
+    assert "## Not told apart\n\n- `a`, `b`" in table(matrix, [], "abcd")
+
+
+def test_only_mutants_that_both_judged_tell_two_requirements_apart() -> None:
+    matrix = Matrix({"one": row("a", "a"), "two": row("b", "b")})
+    assert matrix.groups() == [["a", "b"]]
+
+
+def test_a_matrix_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "mutants.json"
+    assert Matrix.read(path) == Matrix()
+    matrix = Matrix({"one": row("abc", "b"), "two": row("bc", "c")})
+    matrix.write(path)
+    assert Matrix.read(path) == matrix
+
+
+def test_a_mutant_that_was_changed_is_judged_anew() -> None:
+    matrix = Matrix({"one": row("a", "a"), "gone": row("a", "a")})
+    assert matrix.is_current(MUTANT)
+    assert matrix.restricted_to([MUTANT]).rows.keys() == {"one"}
+    changed = Mutant("one", "It adds.", "sum.py", "a - b", "a * b")
+    assert not matrix.is_current(changed)
+    assert not matrix.restricted_to([changed]).rows
