@@ -70,6 +70,7 @@ class Run:
             self.settler.create_sentinel()
             self._stack.callback(self._stop_proxy)
             self.proxy.start()
+            self.cluster.announce_zones()
             self.hook.pytest_plumbline_await_ready(run=self)
             self._ready_at = time.monotonic()
             self.phases["proxy"] = self._ready_at - started - self.phases["cluster"]

@@ -269,10 +269,13 @@ def entrance(nodes: Iterable[Node], ip: str) -> str | None:
 
 
 def node_views(cluster: Cluster, objects: Iterable[Object]) -> list[NodeView]:
-    """The nodes as the model sees them: the API's word, and the addresses of which it does not know."""
-    unknown = {node.name: (*node.inner_addresses, *node.second_addresses.values()) for node in cluster.nodes}
-    views = [NodeView.from_object(one) for one in objects]
-    return [replace(view, addresses=(*view.addresses, *unknown.get(view.name, ()))) for view in views]
+    """The nodes as the model sees them: the API's word, and what it does not say, or only later."""
+    views = {view.name: view for view in map(NodeView.from_object, objects)}
+    for node in cluster.nodes:
+        unknown = (*node.inner_addresses, *node.second_addresses.values())
+        view = views[node.name]
+        views[node.name] = replace(view, addresses=(*view.addresses, *unknown), zone=node.zone)
+    return list(views.values())
 
 
 def model_config(cluster: Cluster, configuration: ProxyConfiguration) -> ProxyConfig:

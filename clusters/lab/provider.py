@@ -53,6 +53,7 @@ from clusters.observation import Address, Family, Observation, Protocol
 from clusters.proxies.base import Place
 
 API_PORT = 6443
+ZONE_LABEL = "topology.kubernetes.io/zone"
 # Nodes whose packets are recorded: rewinding costs a call per node and test.
 MAX_RECORDED_NODES = 8
 POOL_PORTS = (8080, 8081, 8082)
@@ -383,15 +384,16 @@ class Lab:
             BackendSpec(backend.name, backend.vantage.place, backend.ports, backend.ports) for backend in backends
         )
 
+    def announce_zones(self) -> None:
+        for node in self.plan.nodes:
+            self.kube.patch(NODES, node.name, {"metadata": {"labels": {ZONE_LABEL: node.zone}}})
+
     def _register_nodes(self) -> None:
         for node in self.plan.nodes:
             addresses = [{"type": "InternalIP", "address": ip} for ip in (node.host.ipv4, node.host.ipv6)]
             cidrs = [node.pod_cidr4, node.pod_cidr6]
             body = {
-                "metadata": {
-                    "name": node.name,
-                    "labels": {"kubernetes.io/hostname": node.name, "topology.kubernetes.io/zone": node.zone},
-                },
+                "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name}},
                 "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs},
                 "status": {
                     "addresses": [*addresses, {"type": "Hostname", "address": node.name}],

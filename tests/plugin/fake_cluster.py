@@ -115,6 +115,9 @@ class FakeCluster:
             )
         return self
 
+    def announce_zones(self) -> None:
+        """The nodes have had theirs from the beginning."""
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
