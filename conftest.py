@@ -4,6 +4,7 @@
 pytest_plugins = [
     "plugins.session",
     "plugins.selection",
+    "plugins.scheduling",
     "plugins.judging",
     "plugins.report",
     "plugins.lab",

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs with xdist: two processes, each with a fake of its own, and one report."""
 
+import json
+
+from plugins.scheduling import configuration_scope
 from tests.plugin.miniature import EVERY_OUTCOME, FEATURES, KNOWN
 from tests.plugin.runs import EVERY_FEATURE, SMALL, Finished, runs
 
@@ -85,3 +88,25 @@ def test_a_crashed_worker_is_an_error(finished: Finished) -> None:
 def test_one_lab_is_looked_into(finished: Finished) -> None:
     assert finished.status == 4
     assert "--keep-lab and --lab-shell show one lab; leave out -n, which makes one per worker" in finished.err
+
+
+def test_tests_of_one_configuration_share_a_worker() -> None:
+    tests = "conformance/proxy_config/test_localhost_node_ports.py::"
+    off, on = (f"{tests}test_loopback_does_not_answer", f"{tests}test_loopback_answers")
+    assert configuration_scope(f"{off}[a]") == configuration_scope(f"{off}[b]")
+    assert configuration_scope(on) != configuration_scope(off)
+    default = "conformance/clusterip/test_reach.py::test_every_ready_endpoint_is_reached"
+    assert configuration_scope(f"{default}[a]") != configuration_scope(f"{default}[b]")
+    assert configuration_scope("nowhere/test_x.py::test_y") == "nowhere/test_x.py::test_y"
+
+
+@runs("-n", "2", "-v", EVERY_FEATURE)
+def test_each_configuration_is_made_once(finished: Finished) -> None:
+    passed = [line.split() for line in finished.lines if " PASSED " in line]
+    worker_of = {words[-1]: words[0] for words in passed}
+    workers: dict[str, set[str]] = {}
+    for record in finished.records:
+        workers.setdefault(json.dumps(record["proxy_config"]), set()).add(worker_of[record["test"]])
+    assert workers.pop("{}") == {f"[{name}]" for name in WORKERS}
+    assert workers
+    assert all(len(shared) == 1 for shared in workers.values())
