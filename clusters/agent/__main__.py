@@ -24,6 +24,7 @@ from clusters.agent.netns import Namespaces
 from clusters.agent.paced import Pacer
 from clusters.agent.probe import Prober
 from clusters.agent.recorder import Recorder
+from clusters.agent.sctp_channel import Associations
 from clusters.agent.serve import Server
 from clusters.agent.wire import PROTOCOL_VERSION
 
@@ -48,11 +49,12 @@ def run(control: socket.socket) -> None:
     namespaces = Namespaces()
     ports = SourcePorts(namespaces)
     tokens = Tokens()
+    associations = Associations(loop, namespaces, ports)
     operations = {
         "hello": _hello,
         **Server(loop, namespaces).operations(),
-        **Prober(loop, namespaces, ports, tokens).operations(),
-        **Holder(loop, namespaces, ports, tokens).operations(),
+        **Prober(loop, namespaces, ports, tokens, associations).operations(),
+        **Holder(loop, namespaces, ports, tokens, associations).operations(),
         **Pacer(loop, namespaces, ports, tokens).operations(),
         **Sniffer(loop, namespaces).operations(),
         **Injector(namespaces).operations(),

@@ -359,6 +359,3 @@ class UdpChannel:
             if self._sock is None:
                 break
         return bool(errors)
-
-
-Channel = TcpChannel | UdpChannel

@@ -83,10 +83,15 @@ class AgentClient:
         self._transport.call("unserve", SLACK, names=list(names), established=established)
 
     def counts(self, names: Iterable[str] | None = None) -> dict[tuple[str, Protocol, int], int]:
-        """Connections accepted and datagrams received since `serve`, by (backend, protocol, port)."""
+        """Connections, associations and datagrams received since `serve`, by (backend, protocol, port)."""
         asked = None if names is None else list(names)
         rows = self._transport.call("counts", SLACK, names=asked)["counts"]
         return {(name, protocol, port): number for name, protocol, port, number in rows}
+
+    def strays(self, names: Iterable[str]) -> dict[tuple[str, int], int]:
+        """SCTP packets whose checksum or tag was wrong, since `serve`, by (backend, port)."""
+        rows = self._transport.call("strays", SLACK, names=list(names))["strays"]
+        return {(name, port): number for name, port, number in rows}
 
     def probe(
         self,

@@ -4,7 +4,7 @@
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -94,8 +94,8 @@ def parse_flow(row: Sequence[Any], namespace: Callable[[Any], Namespace]) -> Flo
         place, protocol, dst, port, src, sport, connected = row
     except (TypeError, ValueError):
         raise RequestError(f"a flow is [netns, protocol, dst, port, src, sport, connected], not {row!r}") from None
-    if protocol not in ("TCP", "UDP"):
-        raise RequestError(f"the agent opens TCP and UDP flows, not {protocol!r}")
+    if protocol not in ("TCP", "UDP", "SCTP"):
+        raise RequestError(f"the agent opens TCP, UDP and SCTP flows, not {protocol!r}")
     parse_address(dst)
     parse_port(port)
     if src is not None:
@@ -178,6 +178,20 @@ class SourcePorts:
             else:
                 self._cursor[key] = (start + step + 1) % size
                 return
+        raise OSError(errno.EADDRINUSE, "every source port is taken")
+
+    def unused(self, namespace: Namespace, taken: Container[int]) -> int:
+        """The next port for a flow that no kernel socket is bound for. Raises OSError EADDRINUSE."""
+        ports = self._ports(namespace)
+        size = sum(map(len, ports))
+        start = self._cursor.get(namespace.path)
+        if start is None:
+            start = int.from_bytes(os.urandom(4), "big")
+        for step in range(size):
+            port = _nth(ports, (start + step) % size)
+            if port not in taken:
+                self._cursor[namespace.path] = (start + step + 1) % size
+                return port
         raise OSError(errno.EADDRINUSE, "every source port is taken")
 
     def _ports(self, namespace: Namespace) -> tuple[range, ...]:

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Held flows: one connection (or one UDP socket with one source port) that is asked again and again."""
+"""Held flows: one connection or association (or one UDP port) that is asked again and again."""
 
 import errno
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from clusters.agent.channel import Channel, Endpoint, Failure, TcpChannel, UdpChannel, Weight
+from clusters.agent.channel import Endpoint, Failure, TcpChannel, UdpChannel, Weight
 from clusters.agent.control import Operation, Reply
 from clusters.agent.flowspec import SourcePorts, Tokens, parse_flow, parse_seconds, parse_sizes
 from clusters.agent.loop import Loop, Timer
 from clusters.agent.netns import Namespaces, OpenNamespaces
-from clusters.agent.trial import Trial
+from clusters.agent.sctp_channel import Associations, SctpChannel
+from clusters.agent.trial import Channel, Trial
 from clusters.agent.wire import RequestError, Result, parse_request
 from clusters.observation import FlowOutcome
 
@@ -34,7 +35,13 @@ class _Held:
         self.channel: Channel
 
     def open(
-        self, ports: SourcePorts, row: list[Any], namespaces: Namespaces, request: dict[str, Any], done: Done
+        self,
+        ports: SourcePorts,
+        associations: Associations,
+        row: list[Any],
+        namespaces: Namespaces,
+        request: dict[str, Any],
+        done: Done,
     ) -> None:
         """Open the flow and make its first exchange. Raises RequestError and OSError before anything is
         sent."""
@@ -45,6 +52,9 @@ class _Held:
             if spec.protocol == "TCP":
                 self.channel = trial.channel = tcp = TcpChannel(self._loop, self)
                 tcp.open(ports, spec, trial.request.line)
+            elif spec.protocol == "SCTP":
+                self.channel = trial.channel = association = SctpChannel(self._loop, self)
+                association.open(associations, spec, ports.source_address(spec), trial.request.line)
             else:
                 self.channel = trial.channel = udp = UdpChannel(self._loop, self)
                 source = None if spec.connected else ports.source_address(spec)
@@ -150,11 +160,14 @@ class _Held:
 class Holder:
     """All held flows of this agent, by number."""
 
-    def __init__(self, loop: Loop, namespaces: Namespaces, ports: SourcePorts, tokens: Tokens) -> None:
+    def __init__(
+        self, loop: Loop, namespaces: Namespaces, ports: SourcePorts, tokens: Tokens, associations: Associations
+    ) -> None:
         self._loop = loop
         self._namespaces = namespaces
         self._ports = ports
         self._tokens = tokens
+        self._associations = associations
         self._held: dict[int, _Held] = {}
         self._numbers = count(1)
 
@@ -173,6 +186,7 @@ class Holder:
         try:
             held.open(
                 self._ports,
+                self._associations,
                 request["flow"],
                 self._namespaces,
                 request,

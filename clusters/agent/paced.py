@@ -14,7 +14,7 @@ from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from clusters.agent.channel import Channel, Endpoint, Failure, TcpChannel, UdpChannel, Weight
+from clusters.agent.channel import Endpoint, Failure, TcpChannel, UdpChannel, Weight
 from clusters.agent.control import Operation, Reply
 from clusters.agent.flowspec import (
     FlowSpec,
@@ -69,11 +69,13 @@ class _Paced:
         self._due = 0.0
         self._ended: Failure | None = None
         self._stopped: Callable[[], None] | None = None
-        self._channel: Channel
+        self._channel: TcpChannel | UdpChannel
 
     def open(self, ports: SourcePorts, spec: FlowSpec) -> None:
         """Send the first packet. Raises RequestError and OSError when the flow's socket cannot be made."""
         source = None
+        if spec.protocol == "SCTP":
+            raise RequestError("the agent paces TCP and UDP flows, not SCTP ones")
         if spec.protocol == "UDP" and not spec.connected:
             source = ports.source_address(spec)
         self._due = perf_counter()

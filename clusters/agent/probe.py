@@ -24,6 +24,7 @@ from clusters.agent.flowspec import (
 )
 from clusters.agent.loop import Loop, Timer
 from clusters.agent.netns import Namespace, Namespaces, OpenNamespaces
+from clusters.agent.sctp_channel import Associations, SctpChannel
 from clusters.agent.trial import Trial
 from clusters.agent.wire import RequestError, Result
 
@@ -76,12 +77,14 @@ class _Job:
         ports: SourcePorts,
         namespaces: Namespaces,
         tokens: Tokens,
+        associations: Associations,
         ended: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._ports = ports
         self._namespaces = namespaces
         self._tokens = tokens
+        self._associations = associations
         self._ended = ended
         self._open = OpenNamespaces(namespaces)
         self._waiting: deque[tuple[_Chunk, int, FlowSpec]] = deque()
@@ -147,6 +150,9 @@ class _Job:
             if spec.protocol == "TCP":
                 trial.channel = tcp = TcpChannel(self._loop, trial)
                 tcp.open(self._ports, spec, trial.request.line)
+            elif spec.protocol == "SCTP":
+                trial.channel = association = SctpChannel(self._loop, trial)
+                association.open(self._associations, spec, self._source(spec), trial.request.line)
             else:
                 trial.channel = udp = UdpChannel(self._loop, trial)
                 udp.open(self._ports, spec, self._source(spec))
@@ -170,7 +176,7 @@ class _Job:
         return True
 
     def _source(self, spec: FlowSpec) -> str | None:
-        if spec.connected or spec.src is not None:
+        if spec.src is not None or (spec.connected and spec.protocol == "UDP"):
             return spec.src
         key = (spec.namespace, spec.dst)
         if key not in self._sources:
@@ -223,11 +229,14 @@ class _Job:
 class Prober:
     """Runs probe jobs."""
 
-    def __init__(self, loop: Loop, namespaces: Namespaces, ports: SourcePorts, tokens: Tokens) -> None:
+    def __init__(
+        self, loop: Loop, namespaces: Namespaces, ports: SourcePorts, tokens: Tokens, associations: Associations
+    ) -> None:
         self._loop = loop
         self._namespaces = namespaces
         self._ports = ports
         self._tokens = tokens
+        self._associations = associations
         self._jobs: dict[Any, _Job] = {}
 
     def operations(self) -> dict[str, Operation]:
@@ -240,7 +249,12 @@ class Prober:
         job = self._jobs.get(name)
         if job is None:
             job = self._jobs[name] = _Job(
-                self._loop, self._ports, self._namespaces, self._tokens, lambda: self._ended(name)
+                self._loop,
+                self._ports,
+                self._namespaces,
+                self._tokens,
+                self._associations,
+                lambda: self._ended(name),
             )
         try:
             job.add(request, reply)

@@ -22,6 +22,7 @@ class BackendSpec:
     tcp: Sequence[int] = ()
     udp: Sequence[int] = ()
     addresses: Sequence[str] = ()
+    sctp: Sequence[int] = ()
 
     def as_request(self) -> dict[str, Any]:
         return {
@@ -30,6 +31,7 @@ class BackendSpec:
             "addresses": list(self.addresses),
             "tcp": list(self.tcp),
             "udp": list(self.udp),
+            "sctp": list(self.sctp),
         }
 
 

@@ -2,7 +2,7 @@
 """Backends: listeners in any namespace that answer who they are and whom they saw, by name.
 
 Each backend listens by its own sockets per address or, with no address, per family on the wildcard; IPv6 sockets are
-V6ONLY, so that an IPv4 client is seen as one.
+V6ONLY, so that an IPv4 client is seen as one. SCTP is served from raw sockets, one for each namespace and family.
 """
 
 import errno
@@ -14,6 +14,7 @@ from clusters.agent.flowspec import parse_address, parse_port
 from clusters.agent.listeners import Connection, TcpListener, UdpListener
 from clusters.agent.loop import Loop
 from clusters.agent.netns import Namespace, Namespaces
+from clusters.agent.sctp_server import Association, SctpListener, SctpStacks
 from clusters.agent.sockets import explain, family_of
 from clusters.agent.wire import RequestError
 
@@ -21,14 +22,19 @@ from clusters.agent.wire import RequestError
 class Backend:
     """One named backend: its listeners and its connections."""
 
-    def __init__(self, loop: Loop, name: str) -> None:
+    def __init__(self, loop: Loop, stacks: SctpStacks, name: str) -> None:
         self._loop = loop
+        self._stacks = stacks
         self._connections: set[Connection] = set()
+        self._associations: set[Association] = set()
         self.name = name
-        self.listeners: list[TcpListener | UdpListener] = []
+        self.listeners: list[TcpListener | UdpListener | SctpListener] = []
 
-    def listen(self, ip: str, port: int, protocol: str) -> None:
-        """Bind in the namespace the agent is in now. Raises OSError."""
+    def listen(self, namespace: Namespace, ip: str, port: int, protocol: str) -> None:
+        """Bind in a namespace, in which the agent is now. Raises OSError."""
+        if protocol == "SCTP":
+            self.listeners.append(self._stacks.listen(namespace, self.name, ip, port, self._associations))
+            return
         family = family_of(ip)
         kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
@@ -47,7 +53,7 @@ class Backend:
             raise
 
     def counts(self) -> dict[tuple[str, int], int]:
-        """Connections and datagrams by protocol and port, those still queued in the kernel included."""
+        """Connections, datagrams and associations by protocol and port, those still queued in the kernel included."""
         totals: dict[tuple[str, int], int] = {}
         for listener in self.listeners:
             listener.take_all()
@@ -55,12 +61,22 @@ class Backend:
             totals[key] = totals.get(key, 0) + listener.count
         return totals
 
+    def strays(self) -> dict[int, int]:
+        """SCTP packets that came wrong, by port."""
+        totals: dict[int, int] = {}
+        for listener in self.listeners:
+            if isinstance(listener, SctpListener):
+                listener.take_all()
+                totals[listener.port] = totals.get(listener.port, 0) + listener.strays
+        return totals
+
     def close(self, established: str) -> None:
         for listener in self.listeners:
             listener.close()
         self.listeners.clear()
         if established != "keep":
-            for connection in tuple(self._connections):
+            open_ones: tuple[Connection | Association, ...] = (*self._connections, *self._associations)
+            for connection in open_ones:
                 connection.close(reset=established == "reset")
 
 
@@ -70,13 +86,14 @@ class Server:
     def __init__(self, loop: Loop, namespaces: Namespaces) -> None:
         self._loop = loop
         self._namespaces = namespaces
+        self._stacks = SctpStacks(loop)
         self._backends: dict[str, Backend] = {}
 
     def operations(self) -> dict[str, Operation]:
-        return {"serve": self._serve, "unserve": self._unserve, "counts": self._counts}
+        return {"serve": self._serve, "unserve": self._unserve, "counts": self._counts, "strays": self._strays}
 
     def _serve(self, request: dict[str, Any], reply: Reply) -> None:
-        """{backends: [{name, netns, addresses, tcp, udp}…]} → {listening: number of sockets}; all or none."""
+        """{backends: [{name, netns, addresses, tcp, udp, sctp}…]} → {listening: number of sockets}; all or none."""
         made: list[Backend] = []
         try:
             for entry in request["backends"]:
@@ -98,8 +115,9 @@ class Server:
         addresses = [parse_address(ip) for ip in entry.get("addresses", ())]
         ports = [("TCP", parse_port(port)) for port in entry.get("tcp", ())]
         ports += [("UDP", parse_port(port)) for port in entry.get("udp", ())]
+        ports += [("SCTP", parse_port(port)) for port in entry.get("sctp", ())]
         namespace = self._namespaces.open(entry.get("netns"))
-        backend = Backend(self._loop, name)
+        backend = Backend(self._loop, self._stacks, name)
         try:
             with self._namespaces.inside(namespace):
                 self._bind(backend, addresses, ports, namespace)
@@ -115,7 +133,7 @@ class Server:
         for ip in addresses or ("0.0.0.0", "::"):
             for protocol, port in ports:
                 try:
-                    backend.listen(ip, port, protocol)
+                    backend.listen(namespace, ip, port, protocol)
                 except OSError as error:
                     if error.errno == errno.EAFNOSUPPORT and not addresses:
                         continue  # a kernel without IPv6 serves IPv4
@@ -139,7 +157,7 @@ class Server:
         reply.ok()
 
     def _counts(self, request: dict[str, Any], reply: Reply) -> None:
-        """{names: [name…] or null} → {counts: [[name, protocol, port, connections or datagrams]…]}"""
+        """{names: [name…] or null} → {counts: [[name, protocol, port, connections, datagrams or associations]…]}"""
         names = request.get("names")
         backends = list(self._backends.values()) if names is None else [self._find(name) for name in names]
         reply.ok(
@@ -151,6 +169,12 @@ class Server:
                 ]
             }
         )
+
+    def _strays(self, request: dict[str, Any], reply: Reply) -> None:
+        """{names: [name…]} → {strays: [[name, port, SCTP packets whose checksum or tag was wrong]…]}"""
+        backends = [self._find(name) for name in request["names"]]
+        rows = [(backend.name, port, number) for backend in backends for port, number in backend.strays().items()]
+        reply.ok({"strays": rows})
 
     def _find(self, name: Any) -> Backend:
         backend = self._backends.get(name)

@@ -8,15 +8,19 @@ TCP flow that times out after an ICMP error came by its established connection c
 
 from collections.abc import Callable
 
-from clusters.agent.channel import Channel, Endpoint, Failure, Weight
+from clusters.agent.channel import Endpoint, Failure, TcpChannel, UdpChannel, Weight
 from clusters.agent.flowspec import Request
 from clusters.agent.loop import Loop
+from clusters.agent.sctp_channel import SctpChannel
 from clusters.agent.wire import STRAY_ANSWER, Answer, Result, parse_answer
 from clusters.observation import FlowOutcome
 
 # How long an ICMP error may trail the EPERM of the same packet: both are made by one firewall rule on this
 # machine.
 _ICMP_GRACE = 0.05
+
+
+Channel = TcpChannel | UdpChannel | SctpChannel
 
 
 class Trial:

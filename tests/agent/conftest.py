@@ -20,6 +20,7 @@ from clusters.observation import Address, Observation, Protocol
 
 TCP_PORT = 8080
 UDP_PORT = 5353
+SCTP_PORT = 8081
 CLOSED_PORT = 9
 # TCP repeats a line after 0.2 s and again after 0.4 s more. The ICMP error that answers the first copy arrives while
 # send(2) still holds the socket, and the kernel then keeps it to itself.
@@ -73,7 +74,7 @@ class World:
         connected: bool = False,
     ) -> ProbeRequest:
         """A flow from the client's namespace, to the served port unless told otherwise."""
-        served = TCP_PORT if protocol == "TCP" else UDP_PORT
+        served = {"TCP": TCP_PORT, "UDP": UDP_PORT, "SCTP": SCTP_PORT}[protocol]
         dst = Address(ip or self.ip, port or served)
         return ProbeRequest(
             "pod-1", self.client, "node-a", "direct", protocol, dst, src=src, sport=sport, connected=connected
@@ -120,9 +121,9 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def server(world: World) -> Iterator[AgentClient]:
-    """The serving agent, with the backend `web` on both protocols."""
+    """The serving agent, with the backend `web` on all protocols."""
     with agent_process("the serving agent") as agent:
-        agent.serve([BackendSpec("web", world.server, tcp=[TCP_PORT], udp=[UDP_PORT])])
+        agent.serve([BackendSpec("web", world.server, tcp=[TCP_PORT], udp=[UDP_PORT], sctp=[SCTP_PORT])])
         yield agent
 
 
