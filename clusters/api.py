@@ -34,7 +34,10 @@ class Vantage:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A place traffic can end: a pool pod (or a node's host network) whose agent answers on `ports`, TCP and UDP."""
+    """A place traffic can end: a pool pod (or a node's host network) whose agent answers on `ports`.
+
+    On TCP, UDP and, where the cluster has the ability `sctp`, on SCTP.
+    """
 
     name: str
     node: str

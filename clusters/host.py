@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clusters import bpf, kernel
+from clusters.agent.sctp_socket import kernel_speaks_sctp
 from clusters.errors import UsageError
 
 IptablesBackend = Literal["nft", "legacy"]
@@ -26,6 +27,7 @@ MINIMUM_NFT = (1, 0, 1)
 # https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables
 MINIMUM_NFTABLES_KERNEL = (5, 13)
 
+_SCTP_TRACKED = "nf_conntrack_sctp_timeout_established"
 # Switches that keep ordinary users from making user namespaces: sysctl, the value that does, one that does not.
 # Debian: https://wiki.debian.org/UserNamespaces, Ubuntu: https://ubuntu.com/blog/ubuntu-23-10-restricted-unprivileged-user-namespaces
 _USER_NAMESPACE_SWITCHES = (
@@ -41,7 +43,7 @@ class HostReport:
 
     `iptables_backend` is nft or legacy; `iptables_chosen` says that it is not simply what the machine's iptables is.
     `rootless`: the lab lives in a user namespace, because an ordinary user asked. `lacks_bpf`: why BPF cannot be
-    loaded here, in a phrase; None where it can.
+    loaded here, in a phrase; None where it can. `lacks_sctp`: the same of the agent's SCTP, and of tracking it.
     """
 
     kernel: str
@@ -52,6 +54,7 @@ class HostReport:
     iptables_chosen: bool
     rootless: bool
     lacks_bpf: str | None = None
+    lacks_sctp: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON types."""
@@ -136,6 +139,7 @@ def check(
         iptables_chosen=iptables_backend is not None,
         rootless=machine.euid != 0,
         lacks_bpf=bpf.refused(machine.euid),
+        lacks_sctp=_lacks_sctp(machine),
     )
 
 
@@ -233,6 +237,16 @@ def _check_kernel(mode: str, machine: Machine, iptables_backend: str | None, pod
             f"This kernel ({machine.release}) lacks what {mode} mode{_with(pod_network)} needs: "
             f"{'; '.join(map(str, missing))}: load the modules or use a kernel that has them."
         )
+
+
+def _lacks_sctp(machine: Machine) -> str | None:
+    """Why SCTP cannot be spoken or translated here, in a phrase. The switch is there once conntrack is loaded."""
+    if kernel_speaks_sctp(machine.proc):
+        return "the kernel's own SCTP would answer beside the agent's: unload the module sctp"
+    tracking = machine.proc / "sys/net/netfilter"
+    if (tracking / "nf_conntrack_max").exists() and not (tracking / _SCTP_TRACKED).exists():
+        return "this kernel does not track SCTP (CONFIG_NF_CT_PROTO_SCTP)"
+    return None
 
 
 def _with(pod_network: str) -> str:

@@ -49,7 +49,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"unsupported: {reason}")
     run = item.config.stash.get(RUN, None)
     # Before anything is up, the lab's abilities stand for the cluster's: it is the only provider there is.
-    abilities = run.cluster.abilities if run else lab_abilities(bpf=settings.loads_bpf)
+    abilities = run.cluster.abilities if run else lab_abilities(bpf=settings.loads_bpf, sctp=settings.speaks_sctp)
     reason = unfit(requirement, settings.nodes, abilities)
     if reason:
         item.stash[RECORD].outcome = Outcome.UNFIT

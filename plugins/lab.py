@@ -30,6 +30,7 @@ def pytest_plumbline_cluster(settings: Settings, worker: str, watched_pids: Sequ
         iptables_backend=settings.iptables_backend,
         control_plane=_control_plane(settings),
         bpf=settings.loads_bpf,
+        sctp=settings.speaks_sctp,
     )
 
 

@@ -97,6 +97,11 @@ class Settings:
         """Whether BPF can be loaded on this machine, by this user."""
         return "lacks_bpf" in self.host and self.host["lacks_bpf"] is None
 
+    @property
+    def speaks_sctp(self) -> bool:
+        """Whether the agent can speak SCTP on this machine, and netfilter translate it."""
+        return "lacks_sctp" in self.host and self.host["lacks_sctp"] is None
+
     def is_known_to_fail(self, requirement: str, axes: Mapping[str, str]) -> bool:
         """Whether the user's file says that this test fails: its requirement, in the axes that an entry names."""
         for entry in self.known_failures:

@@ -69,13 +69,15 @@ def icmp_errors(packets: Iterable[CapturedPacket]) -> list[IcmpError]:
     from scapy.layers.inet import ICMP, IP, TCPerror, UDPerror
     from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
     from scapy.layers.l2 import Ether
+    from scapy.layers.sctp import SCTP, SCTPerror
 
     errors = []
     for packet in packets:
         if packet.direction == "outgoing":
             continue
         frame = Ether(packet.data)
-        quoted = frame.getlayer(TCPerror) or frame.getlayer(UDPerror)
+        # Of an SCTP packet in an ICMPv6 error scapy does not say that it is a quoted one.
+        quoted = next(filter(None, map(frame.getlayer, (TCPerror, UDPerror, SCTPerror, SCTP))), None)
         if quoted is None:
             continue
         for outer, layer, wanted in (
@@ -90,7 +92,7 @@ def icmp_errors(packets: Iterable[CapturedPacket]) -> list[IcmpError]:
 
 def as_text(recording: Recording) -> str:
     """A line per packet: milliseconds since the first, interface, direction, and scapy's summary."""
-    from scapy.layers import inet, inet6  # noqa: F401 - once loaded, Ethernet knows what it carries
+    from scapy.layers import inet, inet6, sctp  # noqa: F401 - once loaded, Ethernet knows what it carries
     from scapy.layers.l2 import Ether
 
     first = recording.packets[0].t if recording.packets else 0.0

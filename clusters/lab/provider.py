@@ -91,10 +91,14 @@ NODE_DIAGNOSTICS = (
 )
 
 
-def lab_abilities(*, bpf: bool) -> frozenset[str]:
-    """Which of the closed list of needs a lab can meet, being there to be disturbed; `bpf`: where BPF loads."""
+def lab_abilities(*, bpf: bool, sctp: bool) -> frozenset[str]:
+    """Which of the closed list of needs a lab can meet, being there to be disturbed.
+
+    `bpf`: where BPF loads; `sctp`: where the agent can speak SCTP.
+    """
     always = {"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
-    return frozenset(always | {"second-address", "service-route"} | ({"bpf"} if bpf else set()))
+    sometimes = {name for name, has in (("bpf", bpf), ("sctp", sctp)) if has}
+    return frozenset(always | {"second-address", "service-route"} | sometimes)
 
 
 class Lab:
@@ -115,12 +119,15 @@ class Lab:
         iptables_backend: IptablesBackend | None = None,
         control_plane: ControlPlane | None = None,
         bpf: bool = False,
+        sctp: bool = False,
     ) -> None:
         """`iptables_backend`: the programs that nodes find as iptables; None is what the machine calls so.
 
-        `bpf`: whether BPF can be loaded on this machine, which is an ability.
+        `bpf`: whether BPF can be loaded on this machine, which is an ability; `sctp`: whether the agent can speak
+        SCTP here, which is one too, and which the pool then serves.
         """
-        self.abilities = lab_abilities(bpf=bpf)
+        self.abilities = lab_abilities(bpf=bpf, sctp=sctp)
+        self._sctp_ports = POOL_PORTS if sctp else ()
         self.plan = LabPlan.of(nodes, pods_per_node, pod_network)
         self.log_directory = log_directory
         self.timings: dict[str, float] = {}
@@ -381,7 +388,8 @@ class Lab:
             for backend in (*(_backend(plan, pod) for pod in plan.pods), node.host_backend)
         ]
         self._server_agent.serve(
-            BackendSpec(backend.name, backend.vantage.place, backend.ports, backend.ports) for backend in backends
+            BackendSpec(backend.name, backend.vantage.place, backend.ports, backend.ports, sctp=self._sctp_ports)
+            for backend in backends
         )
 
     def announce_zones(self) -> None:

@@ -58,7 +58,7 @@ class FakeCluster:
     placeholders: Mapping[str, str] = MappingProxyType({**RANGES, **TO_PODS[True]})
     abilities = frozenset(
         {"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
-        | {"second-address", "service-route"}
+        | {"second-address", "service-route", "sctp"}
     )
 
     def __init__(self, nodes: int, pods_per_node: int, *, lies: frozenset[str], seed: int, directory: Path) -> None:
@@ -266,7 +266,7 @@ class FakeCluster:
             client_seen=client,
             reply_src=request.dst,
             t_first_byte=0.0004,
-            t_connect=0.0002 if request.protocol == "TCP" else None,
+            t_connect=None if request.protocol == "UDP" else 0.0002,
         )
 
     def _unanswered(self, request: ProbeRequest, src: Address, judged: Verdict, vantage: Vantage) -> Observation:

@@ -128,11 +128,12 @@ def _icmp_error(seen: Observation) -> bytes:
     from scapy.layers.inet import ICMP, IP, TCP, UDP
     from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
     from scapy.layers.l2 import Ether
+    from scapy.layers.sctp import SCTP
 
     assert seen.src is not None
     assert seen.icmp is not None
     network = IPv6 if seen.family == "IPv6" else IP
-    transport = TCP if seen.protocol == "TCP" else UDP
+    transport = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}[seen.protocol]
     error = (
         ICMPv6DestUnreach(code=seen.icmp.code)
         if seen.family == "IPv6"

@@ -90,7 +90,7 @@ def test_unsupported_since(world):
 def test_unsupported_until(world):
     raise AssertionError
 
-@req("mini.unfit-need", level="core", needs=["sctp"])
+@req("mini.unfit-need", level="core", needs=["bpf"])
 def test_unfit_need(world):
     raise AssertionError
 

@@ -62,7 +62,7 @@ def test_reasons_say_why(finished: Finished) -> None:
     assert "unsupported: the proxy does not declare maglev" in reasons["test_unsupported_feature"]
     assert "unsupported: holds since Kubernetes 1.99, and the proxy is 1.37" in reasons["test_unsupported_since"]
     assert "unsupported: held until Kubernetes 1.20, and the proxy is 1.37" in reasons["test_unsupported_until"]
-    assert "unfit: the cluster lacks sctp" in reasons["test_unfit_need"]
+    assert "unfit: the cluster lacks bpf" in reasons["test_unfit_need"]
     assert "unfit: needs 9 nodes, and the cluster has 3" in reasons["test_unfit_nodes"]
     assert reasons["test_unknown"] == "the test broke"
     assert reasons["test_unknown_arrangement"] == "the arrangement broke"
