@@ -18,3 +18,6 @@ TERMINATING = KEPS + "1669-proxy-terminating-endpoints"
 IP_MODE = KEPS + "1860-kube-proxy-IP-node-binding"
 TRAFFIC_DISTRIBUTION = VIRTUAL_IPS + "#traffic-distribution"
 SAME_NODE = KEPS + "3015-prefer-same-node"
+PROTOCOL_SCTP = DOCS + "service-protocols/#protocol-sctp"
+# What maintainers decided of SCTP's connection-tracking entries: they stay as they are.
+SCTP_ENTRIES_STAY = "https://github.com/kubernetes/kubernetes/pull/115299"

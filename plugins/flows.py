@@ -275,8 +275,12 @@ class HeldFlows:
 
     flows: tuple[tuple[Prober, Target, HeldConnection], ...]
 
-    def must_be_served_by(self, backend: Backend) -> None:
-        """One more exchange on every flow must be answered by this backend, within the verdict of now."""
+    def must_be_served_by(self, backend: Backend, *, size: int = 0) -> None:
+        """One more exchange on every flow must be answered by this backend, within the verdict of now.
+
+        `size` is the least number of bytes that request and answer shall have.
+        """
         __tracebackhide__ = True
+        sizes = {"reply_padding": size, "request_size": size}
         for prober, (frontend, protocol), flow in self.flows:
-            prober.judged(frontend, protocol, [flow.exchange()]).must_reach_exactly(frozenset({backend.name}))
+            prober.judged(frontend, protocol, [flow.exchange(**sizes)]).must_reach_exactly(frozenset({backend.name}))

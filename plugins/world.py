@@ -114,6 +114,10 @@ class World:
         """A pod of the node, and a process of its own."""
         return Everywhere((self.prober(node.client), self.prober(node.vantage)))
 
+    def at(self, backend: Backend) -> Everywhere:
+        """A backend as the client."""
+        return Everywhere((self.prober(backend.vantage),))
+
     def zones(self, count: int) -> list[str]:
         """Zones that the nodes are in, `count` of them. Raises UnfitError."""
         zones = sorted({node.zone for node in self.nodes if node.zone})
