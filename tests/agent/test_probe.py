@@ -231,7 +231,7 @@ def test_an_orderly_close_leaves_the_server_a_fin(agent: AgentClient, world: Wor
         ({"dst": Address("example.org", 80)}, "'example.org' is not an IP address"),
         ({"dst": Address("10.77.0.2", 0)}, "0 is not a port"),
         ({"dst": Address("fe80::1", 80)}, "link-local"),
-        ({"protocol": "SCTP"}, "not 'SCTP'"),
+        ({"protocol": "ICMP"}, "not 'ICMP'"),
         ({"src": "10.200.0.1"}, "no flow can leave 10.200.0.1"),
         ({"src": "fd77::1"}, "different families"),
         ({"sport": 65536}, "65536 is not a port"),

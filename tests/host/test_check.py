@@ -196,6 +196,22 @@ def test_an_ordinary_user_cannot_have_the_reference_datapath(fake: Fake) -> None
     assert host.check("command", fake.but(euid=1000)).lacks_bpf == "BPF needs root"
 
 
+def test_sctp_is_spoken_where_the_kernel_does_not_and_conntrack_knows_it(fake: Fake) -> None:
+    assert host.check("command", fake.machine).lacks_sctp is None
+    tracking = fake.machine.proc / "sys" / "net" / "netfilter"
+    tracking.mkdir(parents=True)
+    (tracking / "nf_conntrack_max").touch()
+    assert host.check("command", fake.machine).lacks_sctp == (
+        "this kernel does not track SCTP (CONFIG_NF_CT_PROTO_SCTP)"
+    )
+    (tracking / "nf_conntrack_sctp_timeout_established").touch()
+    assert host.check("command", fake.machine).lacks_sctp is None
+    (fake.machine.proc / "net" / "sctp").mkdir(parents=True)
+    assert host.check("command", fake.machine).lacks_sctp == (
+        "the kernel's own SCTP would answer beside the agent's: unload the module sctp"
+    )
+
+
 @pytest.mark.parametrize(
     ("trial", "named"),
     [
