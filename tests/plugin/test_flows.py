@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from clusters.agent.client import ProbeRequest
-from clusters.observation import Address, FlowOutcome, Icmp, Observation
+from clusters.observation import Address, Family, FlowOutcome, Icmp, Observation, Protocol
 from dataplane_ref.model import Verdict
 from plugins.flows import Everywhere, Flows, ViolationError, problems_of, summary
+from plugins.packets import icmp_errors
 from plugins.record import Record
 from plugins.services import Port, Service
 from plugins.settle import Deadlines, Settler
 from plugins.slices import Slice
 from plugins.world import World
 from tests.plugin.fake_cluster import FakeCluster
+from tests.plugin.fake_flows import FakeHeld
 from tests.plugin.fake_proxy import FakeProxy
 
 
@@ -332,6 +334,23 @@ def test_held_flows_must_be_served_by_one_backend(world: World) -> None:
             flows.must_be_served_by(first)
 
 
+def test_held_flows_are_asked_for_as_much_as_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, int]] = []
+    exchange = FakeHeld.exchange
+
+    def noted(held: FakeHeld, **sizes: int) -> Observation:
+        asked.append(sizes)
+        return exchange(held, None, **sizes)
+
+    monkeypatch.setattr(FakeHeld, "exchange", noted)
+    first, second = world.backends(2)
+    service = world.service(endpoints=[first], ports=[Port(80, 8080, "SCTP")])
+    with world.at(second).hold_each(service.every_cluster_ip(family="IPv4")) as flows:
+        flows.must_be_served_by(first, size=300)
+        flows.must_be_served_by(first)
+    assert asked == [{"reply_padding": 300, "request_size": 300}, {"reply_padding": 0, "request_size": 0}]
+
+
 # Held and captured flows.
 
 
@@ -353,6 +372,18 @@ def test_captures_hold_the_packets_of_their_own_vantage(world: World) -> None:
     with world.cluster.capture(world.nodes[1].client) as elsewhere:
         opened(world, service)
     assert elsewhere.packets == ()
+
+
+@pytest.mark.parametrize(("family", "error"), [("IPv4", (3, 3)), ("IPv6", (1, 4))])
+@pytest.mark.parametrize("protocol", ["TCP", "UDP", "SCTP"])
+def test_a_refusal_is_found_among_the_packets(
+    world: World, family: Family, protocol: Protocol, error: tuple[int, int]
+) -> None:
+    service = world.service(endpoints=[], ports=[Port(80, 8080, protocol)])
+    flows, packets = world.vantage("pod").captured(service.cluster_ip(family), protocol, count=2)
+    found = icmp_errors(packets)
+    assert [(one.type, one.code) for one in found] == [error, error]
+    assert [one.quoted_port for one in found] == [one.src.port for one in flows if one.src]
 
 
 # In one line.
