@@ -114,9 +114,9 @@ class World:
         """A pod of the node, and a process of its own."""
         return Everywhere((self.prober(node.client), self.prober(node.vantage)))
 
-    def at(self, backend: Backend) -> Everywhere:
-        """A backend as the client."""
-        return Everywhere((self.prober(backend.vantage),))
+    def at(self, *vantages: Vantage) -> Everywhere:
+        """These vantages at once, backends' own for instance."""
+        return Everywhere(tuple(self.prober(vantage) for vantage in vantages))
 
     def zones(self, count: int) -> list[str]:
         """Zones that the nodes are in, `count` of them. Raises UnfitError."""

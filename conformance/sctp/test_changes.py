@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """SCTP: endpoints that come and go. Transitions: each pays for its own settling."""
 
+from contextlib import ExitStack
+
 from conformance.sources import SCTP_ENTRIES_STAY, SLICES
 from plugins.requirements import requirement
 from plugins.services import Port
@@ -41,13 +43,16 @@ def test_new_associations_reach_the_endpoints_of_now(world):
     needs=["sctp"],
 )
 def test_same_source_port_after_the_endpoint_left(world):
+    anyone = world.everywhere("pod", "node")
     first, second = world.backends(2)
     service = world.service(endpoints=[first], ports=SCTP)
     world.settle()
-    with world.everywhere("pod", "node").hold_each(service.every_cluster_ip()) as held:
-        held.must_be_served_by(first)
+    dialled = [(prober, target) for prober in anyone.probers for target in service.every_cluster_ip()]
+
+    with ExitStack() as until_changed:
+        firsts = [until_changed.enter_context(prober.hold(*target)).first for prober, target in dialled]
         service.set_endpoints([second])
         world.settle()
 
-    for prober, target, flow in held.flows:
-        prober.open(*target, source_port=flow.first.src.port).must_reach_exactly({second.name})
+    for (prober, target), seen in zip(dialled, firsts, strict=True):
+        prober.open(*target, source_port=seen.src.port).must_reach_exactly({second.name})

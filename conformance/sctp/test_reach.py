@@ -115,6 +115,6 @@ def test_from_an_endpoint(world, service, family):
     node_ports = [target for node in world.nodes[:2] for target in service.every_node_port(node, family=family)]
 
     for endpoint in service.endpoints:
-        world.at(endpoint.backend).each_must_reach_exactly(
+        world.at(endpoint.backend.vantage).each_must_reach_exactly(
             [*service.every_cluster_ip(family=family), *node_ports], service
         )

@@ -345,7 +345,7 @@ def test_held_flows_are_asked_for_as_much_as_is_said(world: World, monkeypatch: 
     monkeypatch.setattr(FakeHeld, "exchange", noted)
     first, second = world.backends(2)
     service = world.service(endpoints=[first], ports=[Port(80, 8080, "SCTP")])
-    with world.at(second).hold_each(service.every_cluster_ip(family="IPv4")) as flows:
+    with world.at(second.vantage).hold_each(service.every_cluster_ip(family="IPv4")) as flows:
         flows.must_be_served_by(first, size=300)
         flows.must_be_served_by(first)
     assert asked == [{"reply_padding": 300, "request_size": 300}, {"reply_padding": 0, "request_size": 0}]
