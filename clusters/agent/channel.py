@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client's socket as a state machine: it sends lines and tells a sink what came back.
 
-`TcpChannel` and `UdpChannel` know nothing of tokens, timeouts or results; probes, held connections and paced
-flows are sinks. A channel never raises for what the network does: refusals, resets and ICMP errors go to
-`Sink.failed`.
+`TcpChannel` and `UdpChannel` here, and `SctpChannel` (`sctp_channel.py`), know nothing of tokens, timeouts or
+results; probes, held connections and paced flows are sinks. A channel never raises for what the network does:
+refusals, resets and ICMP errors go to `Sink.failed`.
 """
 
 import errno

@@ -40,10 +40,10 @@ class _Handle:
 
 
 class HeldConnection(_Handle):
-    """An open TCP connection, or a UDP socket with one source port, that can be asked again.
+    """An open TCP connection or SCTP association, or a UDP socket with one source port, that can be asked again.
 
-    `first` is the observation of its first exchange: anything but a reply means that a TCP connection never
-    came about. `exchanges` is how many requests the backend has counted on this TCP connection.
+    `first` is the observation of its first exchange: anything but a reply means that a connection or association
+    never came about. `exchanges` is how many requests the backend has counted on it.
     """
 
     def __init__(self, transport: Transport, request: ProbeRequest, timeout: float, sizes: dict[str, int]) -> None:

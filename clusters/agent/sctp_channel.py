@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
+from socket import inet_ntop, inet_pton
 from time import perf_counter
 
 from clusters.agent import sctp
@@ -96,7 +97,9 @@ class SctpChannel:
             raise RequestError(f"a request over SCTP has at most {sctp.MAX_MESSAGE} bytes, not {len(line)}")
         self.started = perf_counter()
         self.spec = spec
-        self.peer = (spec.dst, spec.port)
+        # As the kernel writes it, since the sources of packets are compared with it.
+        family = family_of(spec.dst)
+        self.peer = (inet_ntop(family, inet_pton(family, spec.dst)), spec.port)
         self._source = source
         self._first = line
         hub = associations.hub(spec)
@@ -149,7 +152,7 @@ class SctpChannel:
 
     def arrived(self, arrival: Arrival, now: float) -> None:
         """A packet for this port has come."""
-        now = max(now, self.started)
+        now = now if now >= self.started else perf_counter()
         packet = sctp.decode(arrival.data)
         if packet is None or (arrival.src, packet.sport) != self.peer or not self._has_right_tag(packet):
             self._stray(now)

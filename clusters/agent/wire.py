@@ -3,9 +3,9 @@
 
 A request is `?TOKEN REPLY_PADDING FILLER` and an answer `!TOKEN BACKEND CLIENT_IP CLIENT_PORT LOCAL_IP
 LOCAL_PORT EXCHANGE RECEIVED FILLER`, one ASCII line each (one datagram over UDP). The token is the client's
-and comes back unchanged; EXCHANGE counts the requests of this TCP connection from 1 (0 over UDP); RECEIVED is
-the request's size in bytes, its newline included. An answer never looks like a request, so two backends
-cannot talk to each other for ever.
+and comes back unchanged; EXCHANGE counts the requests of this TCP connection or SCTP association from 1 (0 over
+UDP); RECEIVED is the request's size in bytes, its newline included. An answer never looks like a request, so two
+backends cannot talk to each other for ever.
 
     >>> parse_answer(b"!t1 web 10.0.0.9 4242 10.0.1.2 8080 1 6\\n").backend
     'web'

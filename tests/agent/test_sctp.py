@@ -35,6 +35,10 @@ def test_an_answer_leaves_from_the_address_that_was_dialled(agent: AgentClient, 
         assert one(agent, world.request("SCTP", ip)).reply_src == Address(ip, SCTP_PORT)
 
 
+def test_an_address_may_be_written_in_any_way(agent: AgentClient, world: World) -> None:
+    assert one(agent, world.request("SCTP", "FD77:0:0::0002")).outcome is FlowOutcome.REPLY
+
+
 def test_many_share_a_socket_and_no_port(agent: AgentClient, world: World) -> None:
     seen = agent.probe([world.request("SCTP", ip) for ip in (world.ip, world.ip6) for _ in range(500)])
     assert {flow.outcome for flow in seen} == {FlowOutcome.REPLY}
