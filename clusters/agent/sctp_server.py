@@ -67,7 +67,7 @@ class Association:
         """End it, by ABORT or by SHUTDOWN; nothing of the peer is waited for."""
         last = sctp.after(self._expected, -1)
         self._say(sctp.chunk(sctp.ABORT) if reset else sctp.shutdown(last))
-        self._forget()
+        self.forget()
 
     def take(self, packet: sctp.Packet, before: bytes = b"") -> bool:
         """Act on a packet; `before` goes first in the answer. False where its tag is wrong."""
@@ -84,7 +84,7 @@ class Association:
                 case sctp.SHUTDOWN:
                     answer += sctp.chunk(sctp.SHUTDOWN_ACK)
                 case sctp.ABORT | sctp.SHUTDOWN_COMPLETE:
-                    self._forget()
+                    self.forget()
                     return True
         if answer:
             self._say(answer)
@@ -98,7 +98,7 @@ class Association:
         if message.tsn == self._expected:
             request = parse_request(message.data.removesuffix(b"\n"))
             if request is None:
-                self._forget()
+                self.forget()
                 return sctp.chunk(sctp.ABORT)
             token, padding = request
             line = answer_line(
@@ -113,7 +113,8 @@ class Association:
     def _say(self, chunks: bytes) -> None:
         self._stack.send(self._ends, self.tags[1], chunks)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """It is over, and nobody is told."""
         self._siblings.discard(self)
         self._stack.forget(self._ends)
 
@@ -242,6 +243,8 @@ class _Stack:
             return False
         known = self._associations.get(ends)
         if known is None or known.tags != (own_tag, peer_tag):
+            if known is not None:
+                known.forget()  # its peer has started anew
             known = Association(self, ends, listener.name, cookie, listener.associations)
             self._associations[ends] = known
             listener.count += 1

@@ -160,6 +160,18 @@ def test_who_forgot_an_association_says_so(server: AgentClient, agent: AgentClie
     server.unserve(["forgetful"])
 
 
+def test_a_peer_may_start_anew_from_its_port(server: AgentClient, agent: AgentClient, world: World) -> None:
+    server.serve([BackendSpec("patient", world.server, sctp=[7034])])
+    request = world.request("SCTP", port=7034, sport=23604)
+    with agent.hold(request) as held:
+        assert one(server, request).outcome is FlowOutcome.REPLY  # another process on the same host
+        assert server.counts(["patient"])["patient", "SCTP", 7034] == 2
+        assert held.exchange().outcome is FlowOutcome.RESET  # the association that it knows is no more
+        assert one(server, request).outcome is FlowOutcome.REPLY
+    server.unserve(["patient"])
+    assert one(agent, world.request("SCTP", port=7034)).outcome is FlowOutcome.REFUSED
+
+
 def test_a_flow_may_end_in_good_order(agent: AgentClient, world: World) -> None:
     with agent.capture(world.client) as capture:
         (seen,) = agent.probe([world.request("SCTP")], close="fin")
