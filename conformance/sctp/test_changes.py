@@ -56,3 +56,31 @@ def test_same_source_port_after_the_endpoint_left(world):
 
     for (prober, target), seen in zip(dialled, firsts, strict=True):
         prober.open(*target, source_port=seen.src.port).must_reach_exactly({second.name})
+
+
+@requirement(
+    "sctp.endpoints.association-after-its-endpoint-left",
+    should="An association whose endpoint has left the Service SHOULD go on there, or be ended at once by an ABORT, "
+    "and SHOULD NOT be left in silence.",
+    level="record",
+    since="1.20",
+    source=SCTP_ENTRIES_STAY,
+    features=["sctp"],
+    needs=["sctp"],
+)
+def test_association_after_its_endpoint_left(world):
+    first, second = world.backends(2)
+    service = world.service(endpoints=[first], ports=SCTP)
+    world.settle()
+
+    with ExitStack() as until_asked:
+        held = []
+        for prober in world.everywhere("pod", "node").probers:
+            for target in service.every_cluster_ip():
+                held.append(until_asked.enter_context(prober.hold(*target)))
+                prober.judged(*target, [held[-1].first]).must_reach_exactly({first.name})
+        service.set_endpoints([second])
+        world.settle()
+        for association in held:
+            seen = association.exchange()
+            assert seen.outcome in ("reply", "reset"), f"{seen.outcome} from {seen.src} to {seen.dst}"
