@@ -114,6 +114,10 @@ class World:
         """A pod of the node, and a process of its own."""
         return Everywhere((self.prober(node.client), self.prober(node.vantage)))
 
+    def at(self, *vantages: Vantage) -> Everywhere:
+        """These vantages at once, backends' own for instance."""
+        return Everywhere(tuple(self.prober(vantage) for vantage in vantages))
+
     def zones(self, count: int) -> list[str]:
         """Zones that the nodes are in, `count` of them. Raises UnfitError."""
         zones = sorted({node.zone for node in self.nodes if node.zone})
@@ -161,12 +165,14 @@ class World:
         kind: str = "ClusterIP",
         labels: Mapping[str, str] | None = None,
         ingress: Iterable[Object | str] = (),
+        cidrs: Iterable[str] = (),
         **spec: Any,
     ) -> Service:
         """Create a Service, on TCP and UDP and in every family unless said otherwise, and its EndpointSlices.
 
         `endpoints` are those of one slice, unless `slices` are given. `ingress` is what the load balancer's status
-        says: addresses, or whole items with an `ipMode`.
+        says: addresses, or whole items with an `ipMode`. `cidrs` are ranges that ClusterIPs may be of while
+        the Service is there.
         """
         if ports is None:
             ports = [Port(port, target_port, protocol) for protocol in PROTOCOLS]
@@ -180,6 +186,7 @@ class World:
             families=self.families,
             slices=tuple(slices) if slices is not None else (Slice(endpoints),),
             ingress=tuple({"ip": item} if isinstance(item, str) else item for item in ingress),
+            cidrs=tuple(cidrs),
         )
         self._scope.append(made)
         made.create()

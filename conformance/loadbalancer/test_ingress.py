@@ -26,6 +26,28 @@ def test_every_ingress_ip_answers(world, service, family):
     anyone.each_must_reach_exactly(service.every_load_balancer_ip(family=family), service)
 
 
+def with_a_name(world):
+    addresses = [{"ip": ip} for ip in world.virtual_ips()]
+    return world.service(
+        kind="LoadBalancer", endpoints=world.backends(2), ingress=[{"hostname": "balancer.example"}, *addresses]
+    )
+
+
+@requirement(
+    "loadbalancer.ingress.hostname-beside-ips",
+    must="A host name in a load balancer's status MUST NOT keep nodes from answering for the IPs beside it.",
+    level="extended",
+    since="1.0",
+    source=SERVICE_API + "#ServiceStatus",
+    needs=["external-client", "lb-route"],
+    arrange=with_a_name,
+)
+def test_hostname_does_no_harm(world, service):
+    anyone = world.everywhere("pod", "node", "outside")
+
+    anyone.each_must_reach_exactly(service.every_load_balancer_ip(), service)
+
+
 def both_modes(world):
     def balanced(mode):
         ingress = [{"ip": ip, "ipMode": mode} for ip in world.virtual_ips()]
@@ -59,6 +81,12 @@ def test_proxy_mode_ip_is_left_to_the_balancer(world, service, family):
     level="core",
     since="1.30",
     source=IP_MODE,
+    upstream=[
+        (
+            "Services should serve endpoints on same port and different protocol "
+            "for internal traffic on Type LoadBalancer"
+        )
+    ],
     needs=["external-client"],
     arrange=both_modes,
 )
