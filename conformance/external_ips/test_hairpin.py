@@ -30,4 +30,6 @@ def only_itself(world):
 )
 def test_endpoint_reaches_itself_through_an_external_ip(world, service):
     for one in service:
-        world.at(one.endpoints[0].backend.vantage).each_must_reach_exactly(one.every_external_ip(), one)
+        itself = world.at(one.endpoints[0].backend.vantage)
+
+        itself.each_must_stay_within_the_verdict(one.every_external_ip(), count=2)

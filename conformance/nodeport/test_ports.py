@@ -37,7 +37,7 @@ def test_node_port_tells_protocols_apart(world, service):
     targets = every_node_port(world, service)
     assert len({frontend.port for frontend, _ in targets}) == 1
 
-    world.everywhere("pod", "node", "outside").each_must_reach_all_that_is_allowed(targets)
+    world.everywhere("pod", "node", "outside").each_must_stay_within_the_verdict(targets, count=2)
 
 
 def one_number_twice(world):
@@ -57,10 +57,9 @@ def one_number_twice(world):
 )
 def test_node_port_is_no_port_of_cluster_ips(world, service):
     at_nodes, at_cluster_ip = service
-    inside = world.everywhere("pod", "node")
+    ways_in = [*at_cluster_ip.every_cluster_ip(), *every_node_port(world, at_nodes)]
 
-    inside.each_must_reach_exactly(at_cluster_ip.every_cluster_ip(), at_cluster_ip)
-    inside.each_must_reach_exactly(every_node_port(world, at_nodes), at_nodes)
+    world.everywhere("pod", "node").each_must_stay_within_the_verdict(ways_in, count=2)
 
 
 def host_processes(world):
