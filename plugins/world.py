@@ -205,6 +205,15 @@ class World:
         self.cluster.rewind()  # what waiting sent is not what a failure is about
         return settled
 
+    @contextmanager
+    def forwarding_nothing(self, node: Node) -> Iterator[None]:
+        """Inside, the node's firewall forwards nothing of itself: what passes, somebody has let pass."""
+        self.cluster.set_forward_policy(node.name, "DROP")
+        try:
+            yield
+        finally:
+            self.cluster.set_forward_policy(node.name, "ACCEPT")
+
     def note(self, settled: Settled, services: Iterable[Service]) -> None:
         """Remember in the record if some of a test's own Services had not settled."""
         if not settled.covers(service.name for service in services):

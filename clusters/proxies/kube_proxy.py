@@ -23,8 +23,9 @@ RULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 # What not every mode has: https://kubernetes.io/docs/reference/networking/virtual-ips/#migrating-from-iptables-mode-to-nftables
 LOCALHOST_NODE_PORTS = "localhost-node-ports"
 FEATURES: Mapping[str, frozenset[str]] = {
-    # Node ports on 127.0.0.1; what conntrack calls invalid is dropped; rules that others deleted come back.
-    "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored"}),
+    # Node ports on 127.0.0.1; what conntrack calls invalid is dropped; rules that others deleted come back; what a
+    # firewall would not forward is let through.
+    "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", "firewall-opened"}),
 }
 
 
