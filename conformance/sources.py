@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where requirements come from."""
+"""Where requirements come from, and how the titles of upstream's tests begin that come once for each family."""
 
 DOCS = "https://kubernetes.io/docs/reference/networking/"
 CONCEPTS = "https://kubernetes.io/docs/concepts/services-networking/"
@@ -19,3 +19,5 @@ IP_MODE = KEPS + "1860-kube-proxy-IP-node-binding"
 TRAFFIC_DISTRIBUTION = VIRTUAL_IPS + "#traffic-distribution"
 SAME_NODE = KEPS + "3015-prefer-same-node"
 SERVICE_RANGES = "https://kubernetes.io/docs/tasks/network/extend-service-ip-ranges/"
+
+SECONDARY_FAMILY = "[Feature:IPv6DualStack] Granular Checks: Services Secondary IP Family [LinuxOnly] "

@@ -19,6 +19,7 @@ SPARE = 30007
     upstream=[
         "Networking Granular Checks: Services should update nodePort: http",
         "Networking Granular Checks: Services should update nodePort: udp",
+        "Services should release NodePorts on delete",
     ],
     needs=["external-client"],
 )
