@@ -156,7 +156,32 @@ def with_addresses_of_both(world, family):
     arrange=with_addresses_of_both,
 )
 @everywhere(family=["IPv4", "IPv6"])
-def test_external_ip_of_the_other_family(world, service, family):
+def test_external_ip_of_the_other_family(world, service, family):  # noqa: ARG001 - what the Service has
     anyone = world.everywhere("pod", "node", "outside")
 
     anyone.each_must_stay_within_the_verdict(service.every_external_ip(), count=4)
+
+
+def local_on_a_node_in_each_family(world):
+    first, second = (world.node_at(place).backends[:1] for place in ("first", "second"))
+    return world.service(
+        kind="NodePort",
+        slices=[Slice(first, families=["IPv4"]), Slice(second, families=["IPv6"])],
+        externalTrafficPolicy="Local",
+    )
+
+
+@requirement(
+    "dual-stack.external-local.by-family",
+    must="Under externalTrafficPolicy Local a node MUST answer from outside in the family that it has endpoints of, "
+    "and MUST drop what comes in the other.",
+    level="extended",
+    since="1.23",
+    source=DUAL_STACK + "#services",
+    needs=["nodes:2", "external-client"],
+    arrange=local_on_a_node_in_each_family,
+)
+def test_local_policy_goes_by_family(world, service):
+    node_ports = [target for node in world.nodes for target in service.every_node_port(node)]
+
+    world.everywhere("outside").each_must_reach_all_that_is_allowed(node_ports)

@@ -56,6 +56,32 @@ def test_source_ranges_guard_nothing_else(world, service, family):
     world.everywhere("pod", "node", "outside").each_must_reach_exactly(node_ports, service)
 
 
+def restricted_at_one_of_two(world):
+    return world.service(
+        kind="LoadBalancer",
+        endpoints=world.backends(2),
+        ingress=world.virtual_ips(),
+        externalIPs=world.virtual_ips(),
+        loadBalancerSourceRanges=ranges_of(world.vantage("pod@first")),
+    )
+
+
+@requirement(
+    "loadbalancer.source-ranges.not-at-external-ips",
+    must="loadBalancerSourceRanges MUST NOT keep anybody from the Service's external IPs, beside a load balancer's "
+    "IP that they guard.",
+    level="extended",
+    since="1.5",
+    source=SERVICE_API + "#ServiceSpec",
+    needs=["external-client", "lb-route"],
+    arrange=restricted_at_one_of_two,
+)
+def test_source_ranges_leave_external_ips_alone(world, service):
+    ways_in = [*service.every_external_ip(), *service.every_load_balancer_ip()]
+
+    world.everywhere("pod", "node", "outside").each_must_stay_within_the_verdict(ways_in, count=2)
+
+
 @requirement(
     "loadbalancer.source-ranges.taken-away",
     must="A load balancer's IP MUST answer everybody once loadBalancerSourceRanges are gone.",
