@@ -186,6 +186,9 @@ class Cluster(Protocol):
     def reload_firewall(self, node: str) -> None:
         """What a firewall does to a node that knows nothing of Services: all iptables rules and chains are gone."""
 
+    def set_forward_policy(self, node: str, policy: Literal["ACCEPT", "DROP"]) -> None:
+        """What a node's firewall does with packets to be forwarded that no rule of iptables decides about."""
+
     def rewind(self) -> None:
         """Forget the packets recorded so far, which a cluster keeps of its nodes and outside where it can."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where requirements come from."""
+"""Where requirements come from, and how the titles of upstream's tests begin that come once for each family."""
 
 DOCS = "https://kubernetes.io/docs/reference/networking/"
 CONCEPTS = "https://kubernetes.io/docs/concepts/services-networking/"
@@ -21,3 +21,6 @@ SAME_NODE = KEPS + "3015-prefer-same-node"
 PROTOCOL_SCTP = DOCS + "service-protocols/#protocol-sctp"
 # What maintainers decided of SCTP's connection-tracking entries: they stay as they are.
 SCTP_ENTRIES_STAY = "https://github.com/kubernetes/kubernetes/pull/115299"
+SERVICE_RANGES = "https://kubernetes.io/docs/tasks/network/extend-service-ip-ranges/"
+
+SECONDARY_FAMILY = "[Feature:IPv6DualStack] Granular Checks: Services Secondary IP Family [LinuxOnly] "

@@ -41,7 +41,7 @@ def _frontends(service: Object, node: Node, families: tuple[Family, ...]) -> Ite
     virtual = [
         *(("ClusterIP", ip) for ip in spec.get("clusterIPs") or () if ip != HEADLESS),
         *(("ExternalIP", ip) for ip in spec.get("externalIPs") or ()),
-        *(("LoadBalancer", item["ip"]) for item in ingress),
+        *(("LoadBalancer", item["ip"]) for item in ingress if "ip" in item),
     ]
     for port in spec["ports"]:
         dialled = [(kind, ip, port["port"]) for kind, ip in virtual]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clusters.api import Backend, Node
-from clusters.kube import ENDPOINT_SLICES, SERVICES, KubeClient, Object
+from clusters.kube import ENDPOINT_SLICES, SERVICE_CIDRS, SERVICES, KubeClient, Object
 from clusters.observation import Family, Protocol
 from plugins.slices import Endpoint, Slice
 
@@ -21,11 +21,15 @@ BALANCER_CLASS = "plumbline.example/by-hand"
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A Service port: its number, where it leads, and its protocol. A named target needs slices that resolve it."""
+    """A Service port: its number, where it leads, and its protocol. A named target needs slices that resolve it.
+
+    `node_port` is the number asked for (None: whichever the API server gives).
+    """
 
     port: int
     target: int | str
     protocol: Protocol
+    node_port: int | None = None
 
     @property
     def name(self) -> str:
@@ -69,7 +73,8 @@ class Mirror:
 class Service:
     """One Service and its EndpointSlices. Changes are written at once; waiting is the world's.
 
-    `families` are those it is judged in, as far as it has them.
+    `families` are those it is judged in, as far as it has them. `cidrs` are ranges for ClusterIPs that come and go
+    with it.
     """
 
     name: str
@@ -81,13 +86,16 @@ class Service:
     families: tuple[Family, ...]
     slices: tuple[Slice, ...] = ()
     ingress: tuple[Object, ...] = ()
+    cidrs: tuple[str, ...] = ()
     _written: dict[str, Object] = field(default_factory=dict)
     _health_check_port: int = 0
 
     # What tests write.
 
     def create(self) -> None:
-        """POST the Service, its status where it is a load balancer's, then its slices."""
+        """POST the Service, its status where it is a load balancer's, then its slices; before it, its ServiceCIDR."""
+        if self.cidrs:
+            self.kube.create(SERVICE_CIDRS, {"metadata": {"name": self.name}, "spec": {"cidrs": list(self.cidrs)}})
         body = {"metadata": {"name": self.name, "labels": dict(self.labels)}, "spec": self.spec}
         self.mirror.services[self.name] = self.kube.create(SERVICES, body)
         if self.ingress:
@@ -117,6 +125,13 @@ class Service:
             spec["ports"] = ports_in_spec(self.ports)
         self._patched(self.kube.patch(SERVICES, self.name, {"spec": spec}))
 
+    def set_label(self, name: str, value: str | None) -> None:
+        """PATCH a label, of the slices too; None takes it away."""
+        kept = {own: its for own, its in self.labels.items() if own != name}
+        self.labels = kept if value is None else {**kept, name: value}
+        self._patched(self.kube.patch(SERVICES, self.name, {"metadata": {"labels": {name: value}}}))
+        self.set_slices(*self.slices)
+
     def set_ingress(self, *ingress: Object) -> None:
         """What the load balancer says about itself: `{"ip": …}`, with an `ipMode` where it matters."""
         self.ingress = ingress
@@ -129,6 +144,8 @@ class Service:
             return
         self.mirror.former.append(last)
         self.kube.delete(SERVICES, self.name)
+        if self.cidrs:
+            self.kube.delete(SERVICE_CIDRS, self.name)
         self._delete_slices(self._written.keys())
         self._written = {}
         self.mirror.version += 1
@@ -188,7 +205,7 @@ class Service:
     def every_load_balancer_ip(self, *, family: Family | None = None) -> list[Target]:
         """All addresses in the load balancer's status at all ports (of one family, if named)."""
         ingress = self.live["status"]["loadBalancer"].get("ingress", ())
-        return self._at_every_port("LoadBalancer", [item["ip"] for item in ingress], family)
+        return self._at_every_port("LoadBalancer", [item["ip"] for item in ingress if "ip" in item], family)
 
     def every_external_ip(self, *, family: Family | None = None) -> list[Target]:
         """All `spec.externalIPs` at all ports (of one family, if named)."""
@@ -280,7 +297,14 @@ def other_family(family: Family) -> Family:
 def ports_in_spec(ports: Iterable[Port]) -> list[Object]:
     """Ports as a Service's spec has them."""
     return [
-        {"name": port.name, "port": port.port, "protocol": port.protocol, "targetPort": port.target} for port in ports
+        {
+            "name": port.name,
+            "port": port.port,
+            "protocol": port.protocol,
+            "targetPort": port.target,
+            **({"nodePort": port.node_port} if port.node_port else {}),
+        }
+        for port in ports
     ]
 
 

@@ -165,12 +165,14 @@ class World:
         kind: str = "ClusterIP",
         labels: Mapping[str, str] | None = None,
         ingress: Iterable[Object | str] = (),
+        cidrs: Iterable[str] = (),
         **spec: Any,
     ) -> Service:
         """Create a Service, on TCP and UDP and in every family unless said otherwise, and its EndpointSlices.
 
         `endpoints` are those of one slice, unless `slices` are given. `ingress` is what the load balancer's status
-        says: addresses, or whole items with an `ipMode`.
+        says: addresses, or whole items with an `ipMode`. `cidrs` are ranges that ClusterIPs may be of while
+        the Service is there.
         """
         if ports is None:
             ports = [Port(port, target_port, protocol) for protocol in PROTOCOLS]
@@ -184,6 +186,7 @@ class World:
             families=self.families,
             slices=tuple(slices) if slices is not None else (Slice(endpoints),),
             ingress=tuple({"ip": item} if isinstance(item, str) else item for item in ingress),
+            cidrs=tuple(cidrs),
         )
         self._scope.append(made)
         made.create()
@@ -201,6 +204,15 @@ class World:
         self._after_settling()
         self.cluster.rewind()  # what waiting sent is not what a failure is about
         return settled
+
+    @contextmanager
+    def forwarding_nothing(self, node: Node) -> Iterator[None]:
+        """Inside, the node's firewall forwards nothing of itself: what passes, somebody has let pass."""
+        self.cluster.set_forward_policy(node.name, "DROP")
+        try:
+            yield
+        finally:
+            self.cluster.set_forward_policy(node.name, "ACCEPT")
 
     def note(self, settled: Settled, services: Iterable[Service]) -> None:
         """Remember in the record if some of a test's own Services had not settled."""

@@ -44,6 +44,10 @@ class Loop:
 
     `now` is the `perf_counter()` (CLOCK_MONOTONIC, seconds) at which the current batch of events was ready.
     Moments are kept to about a millisecond, the granularity of epoll_wait(2).
+
+    Timers give way to the sockets: of what is due, only what was so at `handled_until`, a moment before which
+    everything that the sockets had has been handled. On a machine too busy to let the agent run, what has arrived
+    in time is then never taken for late.
     """
 
     def __init__(self) -> None:
@@ -53,7 +57,7 @@ class Loop:
         self._order = count()
         self._soon: deque[Callback] = deque()
         self._running = True
-        self.now = perf_counter()
+        self.now = self.handled_until = perf_counter()
 
     def register(self, fd: int, mask: int, handler: Handler) -> None:
         self._handlers[fd] = handler
@@ -85,12 +89,15 @@ class Loop:
         handlers = self._handlers
         poll = self._epoll.poll
         while self._running:
+            asked = perf_counter()
             events = poll(self._patience(), _BATCH)
             self.now = perf_counter()
             for fd, mask in events:
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler(mask)
+            if len(events) < _BATCH:  # or there may be more
+                self.handled_until = asked
             self._run_timers()
             for _ in range(len(self._soon)):
                 self._soon.popleft()()
@@ -108,7 +115,7 @@ class Loop:
 
     def _run_timers(self) -> None:
         timers = self._timers
-        while timers and timers[0][0] <= perf_counter():
+        while timers and timers[0][0] <= self.handled_until:
             callback = heapq.heappop(timers)[2].callback
             if callback is not None:
                 callback()

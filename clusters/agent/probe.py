@@ -8,7 +8,6 @@ each is answered when its own flows are done, so neither side ever holds the who
 import errno
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any
 
 from clusters.agent.channel import TcpChannel, UdpChannel
@@ -191,7 +190,7 @@ class _Job:
 
     def _expire(self) -> None:
         self._alarm = None
-        while self._deadlines and self._deadlines[0][0] <= perf_counter():
+        while self._deadlines and self._deadlines[0][0] <= self._loop.handled_until:
             trial = self._deadlines.popleft()[1]
             if trial.result is None:
                 trial.time_out()

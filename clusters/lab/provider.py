@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from clusters.agent.client import (
     AgentClient,
@@ -206,6 +206,13 @@ class Lab:
 
     def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
         return self._prober.capture(netns=vantage.place, interface=interface)
+
+    def set_forward_policy(self, node: str, policy: Literal["ACCEPT", "DROP"]) -> None:
+        """Raises PlumblineError when it could not be set."""
+        for program in ("iptables", "ip6tables"):
+            done = self.supervisor.run([program, "--policy", "FORWARD", policy], node=node)
+            if done.status != 0:
+                raise PlumblineError(f"the firewall of {node} could not be set up: {done.err.strip()}")
 
     def rewind(self) -> None:
         self._prober.rewind()

@@ -24,8 +24,9 @@ RULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 LOCALHOST_NODE_PORTS = "localhost-node-ports"
 SCTP = "sctp"
 FEATURES: Mapping[str, frozenset[str]] = {
-    # Node ports on 127.0.0.1; what conntrack calls invalid is dropped; rules that others deleted come back.
-    "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", SCTP}),
+    # Node ports on 127.0.0.1; what conntrack calls invalid is dropped; rules that others deleted come back; what a
+    # firewall would not forward is let through.
+    "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", "firewall-opened", SCTP}),
     "nftables": frozenset({SCTP}),
     "ipvs": frozenset({SCTP}),
 }

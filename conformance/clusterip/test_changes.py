@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ClusterIP: endpoints and Services that come and go. Transitions: each pays for its own settling."""
 
-from conformance.sources import SERVICE, SLICES, VIRTUAL_IPS
+from conformance.sources import SECONDARY_FAMILY, SERVICE, SLICES, VIRTUAL_IPS
 from plugins.requirements import requirement
 
 
@@ -33,6 +33,8 @@ def test_added_endpoint_is_used(world):
     upstream=[
         "Networking Granular Checks: Services should update endpoints: http",
         "Networking Granular Checks: Services should update endpoints: udp",
+        SECONDARY_FAMILY + "should update endpoints: http",
+        SECONDARY_FAMILY + "should update endpoints: udp",
     ],
 )
 def test_removed_endpoint_is_left_alone(world):

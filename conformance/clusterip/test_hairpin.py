@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ClusterIP: an endpoint that reaches itself through its own Service."""
 
-from conformance.sources import VIRTUAL_IPS
+from conformance.sources import SECONDARY_FAMILY, VIRTUAL_IPS
 from plugins.requirements import everywhere, requirement
 
 
@@ -17,8 +17,11 @@ def only_itself(world, node):
     since="1.7",
     source=VIRTUAL_IPS,
     upstream=[
+        "Services should allow pods to hairpin back to themselves through services",
         "Networking Granular Checks: Services should function for endpoint-Service: http",
         "Networking Granular Checks: Services should function for endpoint-Service: udp",
+        SECONDARY_FAMILY + "should function for endpoint-Service: http",
+        SECONDARY_FAMILY + "should function for endpoint-Service: udp",
     ],
     arrange=only_itself,
 )

@@ -28,3 +28,27 @@ def test_labelled_service_is_left_alone(world, service):
 
     anyone.each_must_reach_exactly(ours.every_cluster_ip(), ours)
     anyone.each_must_stay_within_the_verdict(anothers.every_cluster_ip(), count=4)
+
+
+@requirement(
+    "clusterip.proxy-name.given-away-and-taken-back",
+    must="A Service that gets the label service.kubernetes.io/service-proxy-name MUST NOT be served by the default "
+    "proxy any more, and MUST be again once the label is gone.",
+    level="extended",
+    since="1.14",
+    source=LABELS + "#service-kubernetes-io-service-proxy-name",
+    upstream=["Services should implement service.kubernetes.io/service-proxy-name"],
+)
+def test_service_is_given_away_and_taken_back(world):
+    anyone = world.everywhere("pod", "node")
+    service = world.service(endpoints=world.backends(2))
+    world.settle()
+    anyone.each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
+
+    service.set_label(LABEL, "another-proxy")
+    world.settle()
+    anyone.each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
+
+    service.set_label(LABEL, None)
+    world.settle()
+    anyone.each_must_reach_exactly(service.every_cluster_ip(), service)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """IP families of a Service: one or both, each served by endpoints of its own."""
 
-from conformance.sources import DUAL_STACK
+from conformance.sources import DUAL_STACK, SECONDARY_FAMILY
 from plugins.requirements import everywhere, requirement
 from plugins.services import other_family
 from plugins.slices import Slice
@@ -52,32 +52,35 @@ def test_node_port_has_the_family_of_its_service(world, service, family):
     anyone.each_must_stay_within_the_verdict(others, count=4)
 
 
-def of_both_orders(world):
+def of_both_families(world):
+    wanted = [
+        ("RequireDualStack", ["IPv4", "IPv6"]),
+        ("RequireDualStack", ["IPv6", "IPv4"]),
+        ("PreferDualStack", ["IPv6"]),
+    ]
     return [
-        world.service(endpoints=world.backends(2), ipFamilyPolicy="RequireDualStack", ipFamilies=families)
-        for families in (["IPv4", "IPv6"], ["IPv6", "IPv4"])
+        world.service(endpoints=world.backends(2), ipFamilyPolicy=policy, ipFamilies=families)
+        for policy, families in wanted
     ]
 
 
 @requirement(
-    "dual-stack.require.both-cluster-ips-answer",
-    must="A RequireDualStack Service MUST be served at both of its ClusterIPs, whichever family comes first.",
+    "dual-stack.both-cluster-ips-answer",
+    must="A Service that is dual-stack, required or preferred to be so, MUST be served at both of its ClusterIPs, "
+    "whichever family comes first.",
     level="core",
     since="1.23",
     source=DUAL_STACK + "#services",
     upstream=[
         "[Feature:IPv6DualStack] should create service with ipv4,v6 cluster ip",
         "[Feature:IPv6DualStack] should create service with ipv6,v4 cluster ip",
-        (
-            "[Feature:IPv6DualStack] Granular Checks: Services Secondary IP Family [LinuxOnly] "
-            "should function for pod-Service: http"
-        ),
-        (
-            "[Feature:IPv6DualStack] Granular Checks: Services Secondary IP Family [LinuxOnly] "
-            "should function for node-Service: udp"
+        *(
+            SECONDARY_FAMILY + f"should function for {who}-Service: {how}"
+            for who in ("pod", "node")
+            for how in ("http", "udp")
         ),
     ],
-    arrange=of_both_orders,
+    arrange=of_both_families,
 )
 @everywhere(family=["IPv4", "IPv6"])
 def test_both_cluster_ips_answer(world, service, family):
@@ -85,23 +88,6 @@ def test_both_cluster_ips_answer(world, service, family):
         assert len(one.live["spec"]["clusterIPs"]) == 2
 
         world.everywhere("pod", "node").each_must_reach_exactly(one.every_cluster_ip(family=family), one)
-
-
-def preferring(world):
-    return world.service(endpoints=world.backends(2), ipFamilyPolicy="PreferDualStack", ipFamilies=["IPv6"])
-
-
-@requirement(
-    "dual-stack.prefer.every-cluster-ip-answers",
-    must="A PreferDualStack Service MUST be served at every ClusterIP that the cluster gave it.",
-    level="core",
-    since="1.23",
-    source=DUAL_STACK + "#services",
-    arrange=preferring,
-)
-@everywhere(family=["IPv4", "IPv6"])
-def test_preferred_families_answer(world, service, family):
-    world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(family=family), service)
 
 
 def split_by_family(world):
@@ -148,3 +134,54 @@ def test_family_without_endpoints_refuses(world, service, family):
 
     anyone.each_must_reach_exactly(listed.every_cluster_ip(family=family), listed)
     anyone.each_must_stay_within_the_verdict(not_listed.every_cluster_ip(family=family), count=4)
+
+
+def with_addresses_of_both(world, family):
+    return world.service(
+        endpoints=world.backends(2),
+        ipFamilyPolicy="SingleStack",
+        ipFamilies=[family],
+        externalIPs=world.virtual_ips(),
+    )
+
+
+@requirement(
+    "dual-stack.single-stack.foreign-external-ip-does-no-harm",
+    must="An external IP of a family that its Service does not have MUST NOT lead to its endpoints, nor keep the "
+    "Service from being served at those of its own family.",
+    level="extended",
+    since="1.23",
+    source=DUAL_STACK + "#services",
+    needs=["external-client", "lb-route"],
+    arrange=with_addresses_of_both,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_external_ip_of_the_other_family(world, service, family):  # noqa: ARG001 - what the Service has
+    anyone = world.everywhere("pod", "node", "outside")
+
+    anyone.each_must_stay_within_the_verdict(service.every_external_ip(), count=4)
+
+
+def local_on_a_node_in_each_family(world):
+    first, second = (world.node_at(place).backends[:1] for place in ("first", "second"))
+    return world.service(
+        kind="NodePort",
+        slices=[Slice(first, families=["IPv4"]), Slice(second, families=["IPv6"])],
+        externalTrafficPolicy="Local",
+    )
+
+
+@requirement(
+    "dual-stack.external-local.by-family",
+    must="Under externalTrafficPolicy Local a node MUST answer from outside in the family that it has endpoints of, "
+    "and MUST drop what comes in the other.",
+    level="extended",
+    since="1.23",
+    source=DUAL_STACK + "#services",
+    needs=["nodes:2", "external-client"],
+    arrange=local_on_a_node_in_each_family,
+)
+def test_local_policy_goes_by_family(world, service):
+    node_ports = [target for node in world.nodes for target in service.every_node_port(node)]
+
+    world.everywhere("outside").each_must_reach_all_that_is_allowed(node_ports)

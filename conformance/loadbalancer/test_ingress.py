@@ -26,6 +26,59 @@ def test_every_ingress_ip_answers(world, service, family):
     anyone.each_must_reach_exactly(service.every_load_balancer_ip(family=family), service)
 
 
+def with_a_name(world):
+    addresses = [{"ip": ip} for ip in world.virtual_ips()]
+    return world.service(
+        kind="LoadBalancer", endpoints=world.backends(2), ingress=[{"hostname": "balancer.example"}, *addresses]
+    )
+
+
+@requirement(
+    "loadbalancer.ingress.hostname-beside-ips",
+    must="A host name in a load balancer's status MUST NOT keep nodes from answering for the IPs beside it.",
+    level="extended",
+    since="1.0",
+    source=SERVICE_API + "#ServiceStatus",
+    needs=["external-client", "lb-route"],
+    arrange=with_a_name,
+)
+def test_hostname_does_no_harm(world, service):
+    anyone = world.everywhere("pod", "node", "outside")
+
+    anyone.each_must_reach_exactly(service.every_load_balancer_ip(), service)
+
+
+def at_a_nodes_address(world):
+    node = world.node_at("second")
+    balanced = world.service(
+        kind="LoadBalancer",
+        endpoints=world.backends(2),
+        ingress=[node.addresses[family] for family in world.families],
+    )
+    return balanced, world.service(kind="NodePort", endpoints=[node.host_backend])
+
+
+@requirement(
+    "loadbalancer.ingress.nodes-own-address",
+    must="An IP in a load balancer's status that is a node's own address MUST lead to the Service at its ports, and "
+    "every other port MUST go on leading to the node's own processes and to node ports.",
+    level="extended",
+    since="1.0",
+    source=SERVICE_API + "#ServiceStatus",
+    needs=["nodes:2", "external-client"],
+    arrange=at_a_nodes_address,
+)
+def test_nodes_own_address(world, service):
+    balanced, other = service
+    process = other.endpoints[0]
+    own = [target for family in world.families for target in other.at_endpoint(process, family)]
+    others = [*other.every_node_port(world.node_at("second")), *own]
+    anyone = world.everywhere("pod", "node", "outside")
+
+    anyone.each_must_stay_within_the_verdict(balanced.every_load_balancer_ip(), count=4)
+    anyone.each_must_reach_exactly(others, [process.backend])
+
+
 def both_modes(world):
     def balanced(mode):
         ingress = [{"ip": ip, "ipMode": mode} for ip in world.virtual_ips()]
@@ -59,6 +112,12 @@ def test_proxy_mode_ip_is_left_to_the_balancer(world, service, family):
     level="core",
     since="1.30",
     source=IP_MODE,
+    upstream=[
+        (
+            "Services should serve endpoints on same port and different protocol "
+            "for internal traffic on Type LoadBalancer"
+        )
+    ],
     needs=["external-client"],
     arrange=both_modes,
 )

@@ -2,7 +2,7 @@
 """localhostNodePorts: whether node ports answer on a node's own loopback."""
 
 from conformance.proxy_config.test_node_port_addresses import behind_a_node_port, must_not_answer, reach_all
-from conformance.sources import PROXY_CONFIG
+from conformance.sources import PROXY_CONFIG, VIRTUAL_IPS
 from plugins.requirements import everywhere, requirement
 
 ON = "proxy-config:{localhostNodePorts: true, syncPeriod: 1s}"
@@ -16,6 +16,7 @@ ON_THE_NODES = ["node@first", "node@second", "node@third"]
     level="extended",
     since="1.26",
     source=PROXY_CONFIG,
+    upstream=["LocalhostNodePorts should proxy localhost NodePort traffic to backends across nodes"],
     features=["localhost-node-ports"],
     needs=["nodes:3", ON],
     arrange=behind_a_node_port,
@@ -23,6 +24,29 @@ ON_THE_NODES = ["node@first", "node@second", "node@third"]
 @everywhere(vantage=ON_THE_NODES, protocol=["TCP", "UDP"], family=["IPv4"])
 def test_loopback_answers(service, vantage, protocol, family):
     reach_all(service, vantage, protocol, service.loopback_node_port(family, protocol))
+
+
+def with_affinity(world):
+    return world.service(kind="NodePort", endpoints=world.backends(3), sessionAffinity="ClientIP")
+
+
+@requirement(
+    "proxy-config.localhost-node-ports.affinity",
+    must="With localhostNodePorts true and sessionAffinity ClientIP, a process of the node MUST stay with one "
+    "endpoint at 127.0.0.1.",
+    level="extended",
+    since="1.26",
+    source=VIRTUAL_IPS + "#session-affinity",
+    upstream=["LocalhostNodePorts should honor sessionAffinity=ClientIP for localhost NodePort"],
+    features=["localhost-node-ports"],
+    needs=[ON],
+    arrange=with_affinity,
+)
+@everywhere(family=["IPv4"])
+def test_loopback_has_affinity(world, service, family):
+    targets = [(service.loopback_node_port(family, protocol), protocol) for protocol in ("TCP", "UDP")]
+
+    world.everywhere("node").each_must_stick_to_one(targets, count=12)
 
 
 @requirement(

@@ -12,6 +12,7 @@ from plugins.requirements import requirement
     level="extended",
     since="1.17",
     source=VIRTUAL_IPS + "#optimizing-iptables-mode-performance",
+    upstream=["Networking should recreate its iptables rules if they are deleted"],
     features=["rules-restored"],
     needs=["host-rules", "disruptive", ON],
 )

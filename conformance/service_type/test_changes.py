@@ -109,3 +109,58 @@ def test_service_becomes_a_load_balancer(world):
 
     inside.each_must_reach_exactly(cluster_ips, service)
     outside.each_must_reach_exactly([*every_node_port(world, service), *service.every_load_balancer_ip()], service)
+
+
+@requirement(
+    "service-type.nodeport-to-load-balancer.node-port-stays",
+    must="A NodePort Service that becomes a load balancer's MUST be served at the load balancer's IP, "
+    "and MUST go on being served at the node port and the ClusterIP it had.",
+    level="extended",
+    since="1.0",
+    source=SERVICE + "#publishing-services-service-types",
+    upstream=[
+        "LoadBalancers should be able to change the type and ports of a TCP service",
+        "LoadBalancers should be able to change the type and ports of a UDP service",
+    ],
+    needs=["external-client", "lb-route"],
+)
+def test_node_port_stays_with_a_load_balancer(world):
+    inside, outside = world.everywhere("pod", "node"), world.everywhere("outside")
+    service = world.service(kind="NodePort", endpoints=world.backends(2))
+    node_ports, cluster_ips = every_node_port(world, service), service.every_cluster_ip()
+    world.settle()
+    outside.each_must_stay_within_the_verdict(node_ports, count=4)
+
+    service.change(type="LoadBalancer", loadBalancerClass=BALANCER_CLASS)
+    service.set_ingress(*({"ip": ip} for ip in world.virtual_ips()))
+    world.settle()
+
+    inside.each_must_stay_within_the_verdict(cluster_ips, count=4)
+    outside.each_must_reach_exactly([*node_ports, *service.every_load_balancer_ip()], service)
+
+
+@requirement(
+    "service-type.load-balancer-to-clusterip.only-the-cluster-ip-stays",
+    must="A load balancer's Service that becomes a ClusterIP Service MUST NOT be served at the load balancer's IP "
+    "and at its node ports any more, and MUST go on being served at its ClusterIP.",
+    level="extended",
+    since="1.0",
+    source=SERVICE + "#publishing-services-service-types",
+    upstream=[
+        "LoadBalancers should be able to change the type and ports of a TCP service",
+        "LoadBalancers should be able to change the type and ports of a UDP service",
+    ],
+    needs=["external-client", "lb-route"],
+)
+def test_load_balancer_is_given_up(world):
+    inside, anyone = world.everywhere("pod", "node"), world.everywhere("pod", "node", "outside")
+    service = world.service(kind="LoadBalancer", endpoints=world.backends(2), ingress=world.virtual_ips())
+    given_up = [*every_node_port(world, service), *service.every_load_balancer_ip()]
+    world.settle()
+    anyone.each_must_stay_within_the_verdict(given_up, count=4)
+
+    service.change(type="ClusterIP")
+    world.settle()
+
+    inside.each_must_reach_exactly(service.every_cluster_ip(), service)
+    anyone.each_must_stay_within_the_verdict(given_up, count=4)

@@ -119,6 +119,17 @@ def test_virtual_ips_enter_through_their_node_and_are_unreachable_at_once(lab: L
     assert {one.outcome for one in lab.probe(inside * 10, timeout=1.0)} == {FlowOutcome.UNREACHABLE}
 
 
+def test_a_node_can_be_told_to_forward_nothing(lab: Lab) -> None:
+    here, there = lab.nodes
+    through = [request(here.client, "UDP", ip, 8080) for ip in there.backends[0].addresses.values()]
+    of_its_own = [request(here.vantage, "UDP", ip, 8080) for ip in there.backends[0].addresses.values()]
+    lab.set_forward_policy(here.name, "DROP")
+    assert {one.outcome for one in lab.probe(through, timeout=0.5)} == {FlowOutcome.TIMEOUT}
+    assert {one.outcome for one in lab.probe(of_its_own, timeout=1.0)} == {FlowOutcome.REPLY}
+    lab.set_forward_policy(here.name, "ACCEPT")
+    assert {one.outcome for one in lab.probe(through, timeout=1.0)} == {FlowOutcome.REPLY}
+
+
 def test_who_does_not_speak_http_has_no_page(lab: Lab) -> None:
     assert lab.outside
     for ip in lab.nodes[0].addresses.values():

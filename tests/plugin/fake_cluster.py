@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from clusters.agent.client import CapturedPacket, ProbeRequest, Recording
 from clusters.api import Backend, HttpAnswer, Node, Vantage, VantageKind
@@ -76,6 +76,7 @@ class FakeCluster:
         self._config = model_config(self, DEFAULT)
         self._configured = 0
         self._damaged: set[str] = set()
+        self._closed: set[str] = set()
         self.rewound = 0
         self._directory = directory
         self._random = random.Random(seed)
@@ -161,6 +162,11 @@ class FakeCluster:
         if "unwatched" in self.lies:
             self._damaged.add(node)
 
+    def set_forward_policy(self, node: str, policy: Literal["ACCEPT", "DROP"]) -> None:
+        """The node's proxy has opened the firewall for what it forwards, unless it does not care for that."""
+        addresses = {ip for one in self.nodes if one.name == node for ip in one.addresses.values()}
+        self._closed = addresses if policy == "DROP" and "firewalled" in self.lies else set()
+
     def fetch(self, vantage: Vantage, address: Address, path: str) -> HttpAnswer | None:  # noqa: ARG002
         """A health check node port's answer; nothing else here speaks HTTP."""
         self._disturb()
@@ -227,7 +233,7 @@ class FakeCluster:
             seen = self._unanswered(request, src, judged, vantage)
         if sentinel:
             return self._flow(request, src, FlowOutcome.TIMEOUT) if "never-ready" in self.lies else seen
-        if request.node in self._damaged:
+        if request.node in self._damaged or request.dst.ip in self._closed:
             seen = self._flow(request, src, FlowOutcome.TIMEOUT)
         for lie in self.lies:
             seen = LIES[lie].tell(seen)

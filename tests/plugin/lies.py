@@ -277,6 +277,7 @@ LIES = {
     "config-ignored": Lie("is restarted, and goes by its default configuration as before"),
     "config-sticks": Lie("goes by the first configuration it was restarted with, whatever comes later"),
     "passes-invalid": Lie("lets a segment outside a connection's window reach the client untranslated"),
+    "firewalled": Lie("leaves what it translated to the node's firewall"),
     "unwatched": Lie("never notices that its rules are gone"),
     "inflexible": Lie("cannot be configured, and says so"),
     "rejects-config": Lie("dies of any configuration but its default"),

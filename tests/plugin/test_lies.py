@@ -29,6 +29,12 @@ class Caught:
 
 
 CAUGHT = {
+    "firewalled": Caught(
+        ("nodeport.firewall.forwards-nothing-else",),
+        ("nodeport.reach.from-outside",),
+        "timeout",
+        ("conformance/nodeport",),
+    ),
     "silent": Caught(
         (REACH, REFUSED, "nodeport.reach.from-outside", "clusterip.hairpin.reaches-itself"), (), "timeout"
     ),

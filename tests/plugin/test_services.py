@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clusters.kube import ENDPOINT_SLICES, SERVICES
+from clusters.kube import ENDPOINT_SLICES, SERVICE_CIDRS, SERVICES
+from plugins.scouts import disallowed
 from plugins.services import BALANCER_CLASS, HEADLESS, MISS, Port, Service, other_family
 from plugins.settle import Deadlines, Settler
 from plugins.slices import Endpoint
@@ -233,3 +234,55 @@ def test_the_health_check_is_asked_where_it_last_was(world: World) -> None:
     service.change(externalTrafficPolicy="Cluster", healthCheckNodePort=None)
     assert "healthCheckNodePort" not in service.live["spec"]
     assert service.health_check(world.nodes[1], "IPv6").port == port
+
+
+def test_a_node_port_can_be_asked_for(world: World) -> None:
+    ports = [Port(80, 8080, "TCP", node_port=30007), Port(80, 8080, "UDP")]
+    service = world.service(kind="NodePort", endpoints=world.backends(1), ports=ports)
+    assert {frontend.port for frontend, _ in service.every_node_port(world.nodes[0])} == {30007}
+    service.change(ports=[replace(port, node_port=30008) for port in ports])
+    assert {frontend.port for frontend, _ in service.every_node_port(world.nodes[0])} == {30008}
+
+
+def test_a_label_comes_and_goes_with_the_slices(world: World) -> None:
+    service = world.service(endpoints=world.backends(1), labels={"stays": "yes"})
+    kube = world.cluster.kube
+
+    def labels() -> list[dict[str, str]]:
+        every = [*kube.list(SERVICES, "default"), *kube.list(ENDPOINT_SLICES, "default")]
+        return [
+            {name: value for name, value in one["metadata"].get("labels", {}).items() if "/" not in name}
+            for one in every
+        ]
+
+    service.set_label("comes", "yes")
+    assert labels() == [{"stays": "yes", "comes": "yes"}] * 3
+    service.set_label("comes", None)
+    assert labels() == [{"stays": "yes"}] * 3
+    assert service.live["metadata"]["labels"] == {"stays": "yes"}
+
+
+def test_a_range_of_cluster_ips_comes_and_goes_with_its_service(world: World) -> None:
+    service = world.service(
+        endpoints=world.backends(1),
+        cidrs=["203.0.113.0/24", "2001:db8:cb00::/64"],
+        clusterIPs=["203.0.113.10", "2001:db8:cb00::10"],
+        clusterIP="203.0.113.10",
+    )
+    assert {frontend.ip for frontend, _ in service.every_cluster_ip()} == {"203.0.113.10", "2001:db8:cb00::10"}
+    kube = world.cluster.kube
+    assert {one["metadata"]["name"] for one in kube.list(SERVICE_CIDRS)} == {"kubernetes", service.name}
+    service.delete()
+    assert {one["metadata"]["name"] for one in kube.list(SERVICE_CIDRS)} == {"kubernetes"}
+
+
+def test_a_host_name_of_a_load_balancer_is_no_way_in(world: World) -> None:
+    ingress = [{"hostname": "balancer.example"}, {"ip": "198.18.0.9"}]
+    service = world.service(kind="LoadBalancer", endpoints=world.backends(1), ingress=ingress)
+    assert {frontend.ip for frontend, _ in service.every_load_balancer_ip()} == {"198.18.0.9"}
+    assert disallowed(world, timeout=1.0) == {}
+
+
+def test_vantages_can_be_named_one_by_one(world: World) -> None:
+    one, other = world.backends(2)
+    assert [prober.vantage for prober in world.at(one.vantage, other.vantage).probers] == [one.vantage, other.vantage]
