@@ -83,6 +83,7 @@ class Service:
     ingress: tuple[Object, ...] = ()
     _written: dict[str, Object] = field(default_factory=dict)
     _health_check_port: int = 0
+    _last: Object = field(default_factory=dict)
 
     # What tests write.
 
@@ -127,6 +128,7 @@ class Service:
         last = self.mirror.services.pop(self.name, None)
         if last is None:
             return
+        self._last = last
         self.mirror.former.append(last)
         self.kube.delete(SERVICES, self.name)
         self._delete_slices(self._written.keys())
@@ -136,7 +138,7 @@ class Service:
     def create_again(self, endpoints: Iterable[Endpoint | Backend], *, same_addresses: bool) -> None:
         """After `delete`: create it under its old name, at its old ClusterIPs if asked, with other endpoints."""
         if same_addresses:
-            addresses = self.mirror.former[-1]["spec"]["clusterIPs"]
+            addresses = self._last["spec"]["clusterIPs"]
             self.spec = {**self.spec, "clusterIP": addresses[0], "clusterIPs": addresses}
         self.slices = (Slice(endpoints),)
         self.create()
