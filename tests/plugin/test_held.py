@@ -78,7 +78,7 @@ def test_flows_must_go_on_where_they_are(world: World) -> None:
         assert len({flow.backend for flow in flows.flows}) > 1
         flows.must_go_on()
         lie(world, "restless-flows")
-        with pytest.raises(ViolationError, match="endpoint .*, but should be"):
+        with pytest.raises(ViolationError, match=r"endpoint .*, but should be"):
             flows.must_go_on()
 
 
