@@ -18,4 +18,7 @@ TERMINATING = KEPS + "1669-proxy-terminating-endpoints"
 IP_MODE = KEPS + "1860-kube-proxy-IP-node-binding"
 TRAFFIC_DISTRIBUTION = VIRTUAL_IPS + "#traffic-distribution"
 SAME_NODE = KEPS + "3015-prefer-same-node"
+# Decisions of kube-proxy's maintainers, where documentation is silent.
+ISSUES = "https://github.com/kubernetes/kubernetes/issues/"
+STALE_FLOWS_ONLY = "https://github.com/kubernetes/kubernetes/pull/127318"
 POD_LIFECYCLE = "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/"

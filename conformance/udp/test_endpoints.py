@@ -6,7 +6,7 @@ other ways in which an endpoint may come and go. Wherever frontends are not what
 flow from every vantage to each of them.
 """
 
-from conformance.sources import TERMINATING, VIRTUAL_IPS
+from conformance.sources import ISSUES, STALE_FLOWS_ONLY, TERMINATING, VIRTUAL_IPS
 from plugins.requirements import requirement
 from plugins.services import Port
 from plugins.slices import not_ready, terminating
@@ -85,7 +85,7 @@ def test_flow_through_an_external_address_moves(world):
     must="A UDP flow that began while its Service had no endpoint MUST be served once it has one.",
     level="extended",
     since="1.0",
-    source=VIRTUAL_IPS,
+    source=ISSUES + "48370",
     upstream=[
         "Conntrack should be able to preserve UDP traffic when server pod cycles for a NodePort service",
         "Conntrack should be able to preserve UDP traffic when server pod cycles for a ClusterIP service",
@@ -114,7 +114,7 @@ def test_flow_from_before_the_first_endpoint_is_served(world):
     "more once that was removed as the last of its Service.",
     level="extended",
     since="1.0",
-    source=VIRTUAL_IPS,
+    source=ISSUES + "139628",
     needs=NEEDS,
 )
 def test_flow_leaves_the_last_endpoint(world):
@@ -135,7 +135,7 @@ def test_flow_leaves_the_last_endpoint(world):
     "its Service.",
     level="extended",
     since="1.0",
-    source=VIRTUAL_IPS,
+    source=ISSUES + "139628",
     needs=["external-client"],
 )
 def test_flow_through_a_node_port_leaves_the_last_endpoint(world):
@@ -176,7 +176,7 @@ def test_flow_survives_a_time_without_endpoints(world):
     must="A UDP flow that began while its Service's endpoints were not ready MUST be served once one is.",
     level="extended",
     since="1.22",
-    source=VIRTUAL_IPS,
+    source=ISSUES + "105657",
     upstream=["Conntrack should be able to preserve UDP traffic when initial unready endpoints get ready"],
     needs=NEEDS,
 )
@@ -239,8 +239,8 @@ def test_flow_stays_while_its_endpoint_serves(world):
     "udp.endpoints.others-do-not-matter",
     must="A UDP flow MUST stay with its endpoint while others are added to its Service and removed again.",
     level="extended",
-    since="1.0",
-    source=VIRTUAL_IPS,
+    since="1.32",
+    source=STALE_FLOWS_ONLY,
     needs=NEEDS,
 )
 def test_flow_stays_while_others_come_and_go(world):

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """UDP flows with one source port, whose Service changes, or goes, or is another one than the one that changes."""
 
-from conformance.sources import SERVICE, VIRTUAL_IPS
+from conformance.sources import ISSUES, SERVICE, STALE_FLOWS_ONLY, VIRTUAL_IPS
 from conformance.udp.test_endpoints import NEEDS, with_every_frontend
 from plugins.requirements import requirement
 from plugins.services import Port
+
+DELETED_SERVICES = "https://github.com/kubernetes/kubernetes/pull/141371"
 
 
 @requirement(
@@ -43,7 +45,7 @@ def test_flow_follows_the_target_port(world):
     must="A UDP flow MUST NOT reach an endpoint through a Service that has been deleted.",
     level="extended",
     since="1.0",
-    source=SERVICE,
+    source=DELETED_SERVICES,
     needs=NEEDS,
 )
 def test_flow_ends_with_its_service(world):
@@ -84,8 +86,8 @@ def test_flow_follows_the_service_that_was_created_again(world):
     must="A UDP flow MUST stay with its endpoint while other Services that share its endpoints and addresses change "
     "and go.",
     level="extended",
-    since="1.0",
-    source=VIRTUAL_IPS,
+    since="1.32",
+    source=STALE_FLOWS_ONLY,
     needs=NEEDS,
 )
 def test_flow_stays_whatever_other_services_do(world):
@@ -108,11 +110,11 @@ def test_flow_stays_whatever_other_services_do(world):
 
 @requirement(
     "udp.service.same-number-as-a-node-port",
-    must="A UDP flow to a port that has the number of another Service's node port MUST stay with its endpoint while "
-    "that Service changes.",
+    should="A UDP flow to a port that has the number of another Service's node port SHOULD stay with its endpoint "
+    "while that Service changes.",
     level="extended",
     since="1.0",
-    source=SERVICE + "#type-nodeport",
+    source=ISSUES + "49881",
 )
 def test_flow_is_not_taken_for_one_through_a_node_port(world):
     mine, other = world.backends(5)[:3], world.backends(5)[3:]
