@@ -3,7 +3,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from plugins.flows import ViolationError, open_lines
 from plugins.held import Line
@@ -42,6 +42,12 @@ class Pins:
         for flows, before in zip(found, self.backends, strict=True):
             flows.must_reach_exactly(before)
         self.since = began
+
+    def elsewhere(self, lines: Sequence[Line]) -> "Pins":
+        """The same clients, line by line, about to connect to something else."""
+        if [prober for prober, _ in lines] != [prober for prober, _ in self.lines]:
+            raise ValueError("these are other clients")
+        return replace(self, lines=lines)
 
     def must_let_go(self) -> None:
         """At every frontend, not all clients may be with the endpoints that they were with before.

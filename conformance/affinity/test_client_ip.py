@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Session affinity ClientIP: one client, one endpoint."""
 
-from conformance.sources import VIRTUAL_IPS
+from conformance.sources import ISSUES, VIRTUAL_IPS
 from plugins.requirements import everywhere, requirement
+from plugins.services import Port
 from plugins.slices import not_ready
 
 SOURCE = VIRTUAL_IPS + "#session-affinity"
@@ -113,6 +114,28 @@ def test_clients_are_spread(world, service):
     clients = world.crowd("outside", "pod", "node")
 
     world.pin(clients.lines(service.every_node_port(world.node_at("first")))).must_be_spread()
+
+
+@requirement(
+    "affinity.client-ip.one-for-all-ports",
+    must="Under ClientIP affinity all connections of a client to a Service MUST reach one and the same endpoint, "
+    "whichever of its ports they go to.",
+    level="record",
+    since="1.0",
+    source=ISSUES + "103000",
+    arrange=lambda world: world.service(
+        endpoints=world.backends(6),
+        ports=[Port(80, 8080, "TCP"), Port(81, 8081, "TCP")],
+        sessionAffinity="ClientIP",
+    ),
+)
+def test_client_sticks_at_all_ports(world, service):
+    clients = world.everywhere("pod", "node")
+    one, other = (
+        clients.lines([(service.cluster_ip(family, port), "TCP") for family in world.families]) for port in (80, 81)
+    )
+
+    world.pin(one).elsewhere(other).must_hold()
 
 
 @requirement(

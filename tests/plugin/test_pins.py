@@ -72,6 +72,17 @@ def test_who_comes_back_too_late_judges_nothing(world: World) -> None:
         found.must_hold(within=TIMEOUT)
 
 
+def test_clients_may_be_followed_elsewhere(world: World) -> None:
+    service = sticky(world)
+    clients = world.crowd("pod", "node")
+    found = world.pin(clients.lines(service.every_cluster_ip("TCP")))
+    found.elsewhere(clients.lines(service.every_cluster_ip("TCP"))).must_hold()
+    with pytest.raises(ViolationError, match="must not have answered"):
+        found.elsewhere(clients.lines(service.every_cluster_ip("UDP"))).must_hold()
+    with pytest.raises(ValueError, match="other clients"):
+        found.elsewhere(world.crowd("outside").lines(service.every_cluster_ip("TCP")))
+
+
 def test_clients_must_be_let_go(world: World) -> None:
     found = pins(world, sticky(world))
     with pytest.raises(ViolationError, match="all 12 clients were served by the endpoints they were with before"):
