@@ -174,6 +174,9 @@ class Cluster(Protocol):
     def hold(self, request: ProbeRequest) -> HeldConnection:
         """Open one connection (or fixed UDP socket) and keep it."""
 
+    def hold_each(self, requests: Sequence[ProbeRequest]) -> list[HeldConnection]:
+        """The same for many at once, in the order of the requests."""
+
     def paced(self, request: ProbeRequest, interval: float) -> PacedFlow:
         """Send on one fixed flow every `interval` seconds until told to stop."""
 

@@ -24,3 +24,7 @@ SCTP_ENTRIES_STAY = "https://github.com/kubernetes/kubernetes/pull/115299"
 SERVICE_RANGES = "https://kubernetes.io/docs/tasks/network/extend-service-ip-ranges/"
 
 SECONDARY_FAMILY = "[Feature:IPv6DualStack] Granular Checks: Services Secondary IP Family [LinuxOnly] "
+# Decisions of kube-proxy's maintainers, where documentation is silent.
+ISSUES = "https://github.com/kubernetes/kubernetes/issues/"
+STALE_FLOWS_ONLY = "https://github.com/kubernetes/kubernetes/pull/127318"
+POD_LIFECYCLE = "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/"

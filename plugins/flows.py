@@ -4,13 +4,14 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from clusters.agent.client import Capture, CapturedPacket, HeldConnection, PacedFlow, ProbeRequest
 from clusters.api import Backend, Cluster, Vantage
 from clusters.observation import Address, Family, FlowOutcome, Observation, Protocol
-from dataplane_ref.model import Verdict, judge
+from dataplane_ref.model import Past, Verdict, judge
+from plugins.held import HeldFlows, Line, held
 from plugins.record import Record
 from plugins.services import Frontend, Service, Target, enough_to_see
 
@@ -21,6 +22,8 @@ MANY = 512
 TOLD_OF_A_DROP = ("EPERM", "ENOBUFS")
 
 Ask = Callable[[Vantage, Frontend, Protocol], Verdict]
+# What a flow's next packet may do, given what is known of the flow; and what is then known.
+Resume = Callable[[Vantage, Frontend, Protocol, Past], tuple[Verdict, Past]]
 
 
 class ViolationError(AssertionError):
@@ -126,6 +129,7 @@ class Prober:
     vantage: Vantage
     cluster: Cluster
     ask: Ask
+    resume: Resume
     record: Record
     timeout: float
 
@@ -168,6 +172,15 @@ class Prober:
         """Observations that came of a held or paced flow, with what they may be now."""
         return self._flows(observations, self.ask(self.vantage, frontend, protocol))
 
+    def continued(
+        self, frontend: Frontend, protocol: Protocol, seen: Observation, past: Past | None
+    ) -> tuple[Flows, Past | None]:
+        """What came of a flow's next packet, with what it may do now; without a past it is as new."""
+        if past is None:
+            return self.judged(frontend, protocol, [seen]), None
+        verdict, past = self.resume(self.vantage, frontend, protocol, past)
+        return self._flows([seen], verdict), past
+
     def captured(
         self, frontend: Frontend, protocol: Protocol, *, count: int = 1
     ) -> tuple[Flows, list[CapturedPacket]]:
@@ -208,23 +221,7 @@ class Everywhere:
 
     def open_each(self, targets: Sequence[Target], *, count: int | None = None) -> list[Flows]:
         """`count` flows from every vantage to every target; as many as it takes to see every allowed endpoint."""
-        if not targets:
-            raise ValueError("no target was named, so nothing is proved")
-        first = self.probers[0]
-        lines = [
-            (prober, *target, prober.ask(prober.vantage, *target)) for prober in self.probers for target in targets
-        ]
-        counts = [enough_to_see(len(verdict.answers)) if count is None else count for *_, verdict in lines]
-        requests = [
-            prober.request(frontend, protocol, None)
-            for (prober, frontend, protocol, _), times in zip(lines, counts, strict=True)
-            for _ in range(times)
-        ]
-        seen = iter(first.cluster.probe(requests, timeout=first.timeout, concurrency=MANY))
-        return [
-            Flows(tuple(itertools.islice(seen, times)), verdict, prober.record)
-            for (prober, *_, verdict), times in zip(lines, counts, strict=True)
-        ]
+        return open_lines(self.lines(targets), count=count)
 
     def each_must_reach_exactly(self, targets: Sequence[Target], whom: Service | Collection[Backend]) -> None:
         """From every vantage, through every target, these backends (of a Service: all that are ready) must answer."""
@@ -256,31 +253,29 @@ class Everywhere:
         for flows in self.open_each(targets, count=count):
             flows.must_stay_within_the_verdict()
 
-    @contextmanager
-    def hold_each(self, targets: Sequence[Target]) -> Iterator["HeldFlows"]:
+    def lines(self, targets: Sequence[Target]) -> list[Line]:
+        """Every vantage with every target."""
+        return [(prober, target) for prober in self.probers for target in targets]
+
+    def hold_each(self, targets: Sequence[Target]) -> AbstractContextManager[HeldFlows]:
         """One flow from every vantage to every target, each kept with its source port."""
-        with ExitStack() as stack:
-            yield HeldFlows(
-                tuple(
-                    (prober, target, stack.enter_context(prober.hold(*target)))
-                    for prober in self.probers
-                    for target in targets
-                )
-            )
+        return held(self.lines(targets))
 
 
-@dataclass(frozen=True, slots=True)
-class HeldFlows:
-    """Flows that were opened once and are asked again, each still from its own source port."""
-
-    flows: tuple[tuple[Prober, Target, HeldConnection], ...]
-
-    def must_be_served_by(self, backend: Backend, *, size: int = 0) -> None:
-        """One more exchange on every flow must be answered by this backend, within the verdict of now.
-
-        `size` is the least number of bytes that request and answer shall have.
-        """
-        __tracebackhide__ = True
-        sizes = {"reply_padding": size, "request_size": size}
-        for prober, (frontend, protocol), flow in self.flows:
-            prober.judged(frontend, protocol, [flow.exchange(**sizes)]).must_reach_exactly(frozenset({backend.name}))
+def open_lines(lines: Sequence[Line], *, count: int | None = None) -> list[Flows]:
+    """`count` flows for each line, all at once; as many as it takes to see every allowed endpoint."""
+    if not lines:
+        raise ValueError("no target was named, so nothing is proved")
+    first, _ = lines[0]
+    verdicts = [prober.ask(prober.vantage, *target) for prober, target in lines]
+    counts = [enough_to_see(len(verdict.answers)) if count is None else count for verdict in verdicts]
+    requests = [
+        prober.request(*target, None)
+        for (prober, target), times in zip(lines, counts, strict=True)
+        for _ in range(times)
+    ]
+    seen = iter(first.cluster.probe(requests, timeout=first.timeout, concurrency=MANY))
+    return [
+        Flows(tuple(itertools.islice(seen, times)), verdict, prober.record)
+        for (prober, _), verdict, times in zip(lines, verdicts, counts, strict=True)
+    ]

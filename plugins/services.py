@@ -89,6 +89,7 @@ class Service:
     cidrs: tuple[str, ...] = ()
     _written: dict[str, Object] = field(default_factory=dict)
     _health_check_port: int = 0
+    _last: Object = field(default_factory=dict)
 
     # What tests write.
 
@@ -142,6 +143,7 @@ class Service:
         last = self.mirror.services.pop(self.name, None)
         if last is None:
             return
+        self._last = last
         self.mirror.former.append(last)
         self.kube.delete(SERVICES, self.name)
         if self.cidrs:
@@ -153,7 +155,7 @@ class Service:
     def create_again(self, endpoints: Iterable[Endpoint | Backend], *, same_addresses: bool) -> None:
         """After `delete`: create it under its old name, at its old ClusterIPs if asked, with other endpoints."""
         if same_addresses:
-            addresses = self.mirror.former[-1]["spec"]["clusterIPs"]
+            addresses = self._last["spec"]["clusterIPs"]
             self.spec = {**self.spec, "clusterIP": addresses[0], "clusterIPs": addresses}
         self.slices = (Slice(endpoints),)
         self.create()

@@ -54,6 +54,22 @@ class Deadlines:
         return cls(*(getattr(base, one.name) * factor for one in fields(base)))
 
 
+class Clock:
+    """The time that a session affinity's timeout is measured by: the dataplane's, which the lab shares with us."""
+
+    def now(self) -> float:
+        """Seconds since some moment."""
+        return time.monotonic()
+
+    def let_pass(self, seconds: float) -> None:
+        """Return when so much time has passed: the one wait that is not for the dataplane to have done something.
+
+        A Service says itself after how long it forgets a client (`timeoutSeconds`), and nothing short of being idle
+        shows it. `--deadline-scale` does not apply: to be idle longer than was asked for is another question.
+        """
+        time.sleep(seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """How a settle ended: whether it did, after how many seconds, and who had not followed.
@@ -82,6 +98,7 @@ class Settler:
     proxy: Proxy
     deadlines: Deadlines
     families: tuple[Family, ...] = ("IPv4", "IPv6")
+    clock: Clock = field(default_factory=Clock)
     total: float = 0.0
     _generation: int = 0
     _misses: int = 0

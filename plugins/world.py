@@ -7,7 +7,7 @@ deleted with it.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal
@@ -25,13 +25,18 @@ from dataplane_ref.model import (
     FromPod,
     Health,
     NodeView,
+    Past,
     ProxyConfig,
     Verdict,
     health,
+    next_packet,
+    past_after_change,
     verdict,
 )
 from plugins.flows import Everywhere, Prober
+from plugins.held import HeldFlows, Line, held
 from plugins.oracle import SecondOpinion, question
+from plugins.pins import Pins, pinned
 from plugins.record import Record
 from plugins.requirements import PLACES
 from plugins.scouts import disallowed
@@ -110,6 +115,40 @@ class World:
             probers += of_kind or [self.vantage(kind)]
         return Everywhere(tuple(probers))
 
+    def hold_everywhere(self, protocol: Protocol, *services: Service) -> AbstractContextManager[HeldFlows]:
+        """A flow from every vantage to every frontend of Services, each kept with its source port.
+
+        Raises UnfitError without an external client, who dials all but ClusterIPs.
+        """
+        inside, anyone = self.everywhere("pod", "node"), self.everywhere("outside", "pod", "node")
+        lines = []
+        for service in services:
+            lines += inside.lines(service.every_cluster_ip(protocol))
+            lines += anyone.lines([target for target in self.outer_frontends(service) if target[1] == protocol])
+        return held(lines)
+
+    def crowd(self, *kinds: str) -> Everywhere:
+        """All vantages of these kinds, and the pool's pods as clients besides. Raises UnfitError."""
+        pool = [self.prober(backend.vantage) for node in self.nodes for backend in node.backends]
+        return Everywhere((*self.everywhere(*kinds).probers, *pool))
+
+    def pin(self, lines: Sequence[Line]) -> Pins:
+        """One new connection for each line: under session affinity, whom each client is with from now on.
+
+        No client may dial two frontends of one Service port at once: who would have been first?
+        """
+        return pinned(lines, self._settler.clock)
+
+    def idle(self, seconds: float) -> None:
+        """Open no connection for so long."""
+        self._settler.clock.let_pass(seconds)
+
+    def outer_frontends(self, service: Service) -> list[Target]:
+        """A Service's node ports at every node, external IPs and load balancer's IPs."""
+        has_node_ports = any("nodePort" in port for port in service.live["spec"]["ports"])
+        at_nodes = [one for node in self.nodes if has_node_ports for one in service.every_node_port(node)]
+        return [*at_nodes, *service.every_external_ip(), *service.every_load_balancer_ip()]
+
     def on(self, node: Node) -> Everywhere:
         """A pod of the node, and a process of its own."""
         return Everywhere((self.prober(node.client), self.prober(node.vantage)))
@@ -150,7 +189,7 @@ class World:
 
     def prober(self, vantage: Vantage) -> Prober:
         """Probe from any vantage, a backend's own for instance."""
-        return Prober(vantage, self.cluster, self.verdict, self.record, self.probe_timeout)
+        return Prober(vantage, self.cluster, self.verdict, self.continued, self.record, self.probe_timeout)
 
     # What tests arrange.
 
@@ -262,6 +301,13 @@ class World:
             asked = question(vantage, node, via, frontend.ip, frontend.port, protocol)
             self.record.oracle_asked |= self._oracle.agrees(self.state(), asked, judged)
         return judged
+
+    def continued(self, vantage: Vantage, frontend: Frontend, protocol: Protocol, past: Past) -> tuple[Verdict, Past]:
+        """What the model allows the next packet of a flow with this past; and its past, as it is now."""
+        state = self.state()
+        flow = Flow(entry_of(vantage), protocol, frontend.ip, frontend.port, self._arrival(vantage, frontend))
+        past = past_after_change(state, flow, past)
+        return next_packet(state, flow, past), past
 
     def _arrival(self, vantage: Vantage, frontend: Frontend) -> str | None:
         return None if vantage.node else arrival(self.cluster, frontend.ip)

@@ -12,6 +12,7 @@ import base64
 import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from math import ceil
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -145,8 +146,38 @@ class AgentClient:
         self, request: ProbeRequest, timeout: float = 2.0, *, reply_padding: int = 0, request_size: int = 0
     ) -> HeldConnection:
         """Open a flow, make its first exchange and keep it open."""
-        sizes = {"reply_padding": reply_padding, "request_size": request_size}
-        return HeldConnection(self._transport, request, timeout, sizes)
+        (held,) = self.hold_each([request], timeout, reply_padding=reply_padding, request_size=request_size)
+        return held
+
+    def hold_each(
+        self,
+        requests: Sequence[ProbeRequest],
+        timeout: float = 2.0,
+        *,
+        reply_padding: int = 0,
+        request_size: int = 0,
+    ) -> list[HeldConnection]:
+        """The same for many flows at once; where one cannot be opened, none is kept."""
+        common = {"timeout": timeout, "reply_padding": reply_padding, "request_size": request_size}
+        deadline = timeout + SLACK
+        numbers = [
+            self._transport.send("hold", {"flow": request.flow(request.netns), **common}, deadline)
+            for request in requests
+        ]
+        held: list[HeldConnection] = []
+        trouble: PlumblineError | None = None
+        for request, number in zip(requests, numbers, strict=True):
+            try:
+                reply = self._transport.receive(number, "hold", deadline)
+                held.append(HeldConnection(self._transport, request, timeout, reply))
+            except PlumblineError as error:
+                trouble = trouble or error
+        if trouble is not None:
+            for one in held:
+                with suppress(PlumblineError):
+                    one.close()
+            raise trouble
+        return held
 
     def paced(self, request: ProbeRequest, interval: float, timeout: float = 1.0, limit: int = 100_000) -> PacedFlow:
         """Start a flow that sends every `interval` seconds and gives each send `timeout` seconds to be

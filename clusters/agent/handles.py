@@ -6,6 +6,7 @@ context raises that PlumblineError, unless another exception is already on its w
 """
 
 import base64
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,29 +47,36 @@ class HeldConnection(_Handle):
     never came about. `exchanges` is how many requests the backend has counted on it.
     """
 
-    def __init__(self, transport: Transport, request: ProbeRequest, timeout: float, sizes: dict[str, int]) -> None:
+    def __init__(self, transport: Transport, request: ProbeRequest, timeout: float, reply: Mapping[str, Any]) -> None:
+        """`reply` is the agent's, to the operation `hold`."""
         self._transport = transport
         self._request = request
         self._timeout = timeout
         self._released = False
-        reply = transport.call("hold", timeout + SLACK, flow=request.flow(request.netns), timeout=timeout, **sizes)
         self._held: int = reply["held"]
+        self._asked: tuple[int, float] | None = None
         self.exchanges = 0
         self.first = self._observe(reply["result"])
 
     def exchange(self, timeout: float | None = None, *, reply_padding: int = 0, request_size: int = 0) -> Observation:
         """One more request on the same flow; after the flow's end, that end. Times count from this
         request."""
+        self.ask(timeout, reply_padding=reply_padding, request_size=request_size)
+        return self.answer()
+
+    def ask(self, timeout: float | None = None, *, reply_padding: int = 0, request_size: int = 0) -> None:
+        """Begin an exchange: many flows may be asked before the first `answer` is waited for."""
         patience = timeout if timeout is not None else self._timeout
-        reply = self._transport.call(
-            "exchange",
-            patience + SLACK,
-            held=self._held,
-            timeout=patience,
-            reply_padding=reply_padding,
-            request_size=request_size,
-        )
-        return self._observe(reply["result"])
+        sizes = {"reply_padding": reply_padding, "request_size": request_size}
+        arguments = {"held": self._held, "timeout": patience, **sizes}
+        self._asked = self._transport.send("exchange", arguments, patience + SLACK), patience + SLACK
+
+    def answer(self) -> Observation:
+        """What came of the exchange that was begun last."""
+        if self._asked is None:
+            raise ValueError("the flow was not asked")
+        (number, deadline), self._asked = self._asked, None
+        return self._observe(self._transport.receive(number, "exchange", deadline)["result"])
 
     def wait_end(self, timeout: float) -> Observation | None:
         """How the connection ended, without sending anything; None when it is still open after `timeout`

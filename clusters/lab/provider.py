@@ -182,6 +182,9 @@ class Lab:
     def hold(self, request: ProbeRequest) -> HeldConnection:
         return self._prober.hold(request)
 
+    def hold_each(self, requests: Sequence[ProbeRequest]) -> list[HeldConnection]:
+        return self._prober.hold_each(requests)
+
     def paced(self, request: ProbeRequest, interval: float) -> PacedFlow:
         return self._prober.paced(request, interval=interval)
 

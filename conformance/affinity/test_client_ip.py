@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Session affinity ClientIP: one client, one endpoint."""
 
-from conformance.sources import VIRTUAL_IPS
+from conformance.sources import ISSUES, VIRTUAL_IPS
 from plugins.requirements import everywhere, requirement
+from plugins.services import Port
 from plugins.slices import not_ready
 
 SOURCE = VIRTUAL_IPS + "#session-affinity"
@@ -12,7 +13,11 @@ ENOUGH = 30
 
 def sticky(world):
     return world.service(
-        kind="LoadBalancer", endpoints=world.backends(3), ingress=world.virtual_ips(), sessionAffinity="ClientIP"
+        kind="LoadBalancer",
+        endpoints=world.backends(3),
+        ingress=world.virtual_ips(),
+        externalIPs=world.virtual_ips(through="second"),
+        sessionAffinity="ClientIP",
     )
 
 
@@ -26,6 +31,14 @@ def sticky(world):
         "Services should have session affinity work for service with type clusterIP",
         "Networking Granular Checks: Services should function for client IP based session affinity: http",
         "Networking Granular Checks: Services should function for client IP based session affinity: udp",
+        (
+            "[Feature:IPv6DualStack] Granular Checks: Services Secondary IP Family [LinuxOnly] should function for "
+            "client IP based session affinity: http"
+        ),
+        (
+            "[Feature:IPv6DualStack] Granular Checks: Services Secondary IP Family [LinuxOnly] should function for "
+            "client IP based session affinity: udp"
+        ),
     ],
     arrange=sticky,
 )
@@ -69,6 +82,60 @@ def test_client_sticks_at_the_load_balancer(world, service, family):
     anyone = world.everywhere("outside", "pod", "node")
 
     anyone.each_must_stick_to_one(service.every_load_balancer_ip(family=family), count=ENOUGH)
+
+
+@requirement(
+    "affinity.client-ip.external-ip",
+    must="Under ClientIP affinity all connections of a client to an external IP MUST reach one and the same "
+    "endpoint.",
+    level="extended",
+    since="1.0",
+    source=SOURCE,
+    needs=["external-client", "lb-route"],
+    arrange=sticky,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_client_sticks_at_an_external_ip(world, service, family):
+    anyone = world.everywhere("outside", "pod", "node")
+
+    anyone.each_must_stick_to_one(service.every_external_ip(family=family), count=ENOUGH)
+
+
+@requirement(
+    "affinity.client-ip.clients-are-spread",
+    must="Under ClientIP affinity different clients MUST NOT all be sent to one endpoint.",
+    level="extended",
+    since="1.0",
+    source=SOURCE,
+    needs=["external-client"],
+    arrange=lambda world: world.service(kind="NodePort", endpoints=world.backends(6), sessionAffinity="ClientIP"),
+)
+def test_clients_are_spread(world, service):
+    clients = world.crowd("outside", "pod", "node")
+
+    world.pin(clients.lines(service.every_node_port(world.node_at("first")))).must_be_spread()
+
+
+@requirement(
+    "affinity.client-ip.one-for-all-ports",
+    must="Under ClientIP affinity all connections of a client to a Service MUST reach one and the same endpoint, "
+    "whichever of its ports they go to.",
+    level="record",
+    since="1.0",
+    source=ISSUES + "103000",
+    arrange=lambda world: world.service(
+        endpoints=world.backends(6),
+        ports=[Port(80, 8080, "TCP"), Port(81, 8081, "TCP")],
+        sessionAffinity="ClientIP",
+    ),
+)
+def test_client_sticks_at_all_ports(world, service):
+    clients = world.everywhere("pod", "node")
+    one, other = (
+        clients.lines([(service.cluster_ip(family, port), "TCP") for family in world.families]) for port in (80, 81)
+    )
+
+    world.pin(one).elsewhere(other).must_hold()
 
 
 @requirement(

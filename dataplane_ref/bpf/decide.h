@@ -65,12 +65,21 @@ INLINE bool in_source_ranges(__u32 set, const struct address *source)
 	return map_lookup(&source_ranges, &key);
 }
 
+/* Under which a client is remembered. */
+INLINE void key_of_affinity(const struct address *client, __u32 service_port, struct affinity_key *key)
+{
+	key->client = *client;
+	key->service_port = service_port;
+}
+
 /* The endpoint that the client was with, if it still is one of those allowed. */
 INLINE __u32 remembered(const struct frontend *frontend, const struct address *client, __u32 membership, __u64 now)
 {
-	const struct affinity_key key = { *client, frontend->service_port };
-	const struct affinity *affinity = map_lookup(&affinities, &key);
+	const struct affinity *affinity;
+	struct affinity_key key;
 
+	key_of_affinity(client, frontend->service_port, &key);
+	affinity = map_lookup(&affinities, &key);
 	if (!affinity || affinity->expires <= now ||
 	    !is_current(affinity->endpoint, affinity->generation, membership))
 		return NO_ENDPOINT;

@@ -14,8 +14,7 @@ GLOBAL int remember(const struct work *w, __u32 generation)
 
 	if (!w)
 		return 0;
-	key.client = w->packet.outer.tuple.source;
-	key.service_port = w->verdict.service_port;
+	key_of_affinity(&w->packet.outer.tuple.source, w->verdict.service_port, &key);
 	value.expires = w->now + w->affinity_seconds * 1000000000ULL;
 	value.endpoint = w->verdict.endpoint;
 	value.generation = generation;

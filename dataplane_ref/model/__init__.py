@@ -6,7 +6,7 @@
 """
 
 from dataplane_ref.model.addresses import Endpoint
-from dataplane_ref.model.continuity import Affinity, Past, first_packet, next_packet
+from dataplane_ref.model.continuity import Affinity, Past, first_packet, next_packet, past_after_change
 from dataplane_ref.model.decide import verdict
 from dataplane_ref.model.flow import Entry, Flow, FromNode, FromOutside, FromPod
 from dataplane_ref.model.health import Health, health
@@ -35,5 +35,6 @@ __all__ = [
     "health",
     "judge",
     "next_packet",
+    "past_after_change",
     "verdict",
 ]

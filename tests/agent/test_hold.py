@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Held flows: the same connection, or the same source port, asked again and again."""
 
+from time import monotonic
+
 import pytest
 
 from clusters.agent.client import AgentClient, BackendSpec
@@ -96,3 +98,37 @@ def test_many_are_held_at_once(agent: AgentClient, world: World) -> None:
     finally:
         for connection in held:
             connection.close()
+
+
+def test_flows_held_at_once_are_asked_at_once(agent: AgentClient, world: World) -> None:
+    """Silence is waited for once, however many flows it is kept from."""
+    silence = 0.3
+    with world.rules(world.server, "input", f"udp dport {UDP_PORT} drop"):
+        began = monotonic()
+        held = agent.hold_each([world.request("UDP") for _ in range(10)], silence)
+        for flow in held:
+            flow.ask()
+        seen = [flow.answer() for flow in held]
+        elapsed = monotonic() - began
+    again = [flow.exchange() for flow in held]
+    for flow in held:
+        flow.close()
+    assert {flow.first.outcome for flow in held} == {one.outcome for one in seen} == {FlowOutcome.TIMEOUT}
+    assert 2 * silence <= elapsed < 4 * silence
+    assert {one.outcome for one in again} == {FlowOutcome.REPLY}
+    assert [one.src for one in again] == [flow.first.src for flow in held]
+    assert len({one.src for one in again}) == 10
+
+
+def test_where_one_flow_cannot_be_held_none_is(agent: AgentClient, world: World) -> None:
+    requests = [world.request("UDP", sport=23501), world.request("UDP", sport=23502), world.request("UDP", ip="x")]
+    with pytest.raises(PlumblineError, match="'x' is not an IP address"):
+        agent.hold_each(requests)
+    for held in agent.hold_each(requests[:2]):  # their ports are free again
+        assert held.first.outcome is FlowOutcome.REPLY
+        held.close()
+
+
+def test_only_what_was_asked_is_answered(agent: AgentClient, world: World) -> None:
+    with agent.hold(world.request("UDP")) as held, pytest.raises(ValueError, match="was not asked"):
+        held.answer()

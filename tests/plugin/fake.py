@@ -12,8 +12,9 @@ import pytest
 from clusters import host
 from clusters.api import Cluster
 from clusters.host import HostReport
+from plugins import settle
 from plugins.options import Settings
-from tests.plugin.fake_cluster import FakeCluster
+from tests.plugin.fake_cluster import FakeClock, FakeCluster
 from tests.plugin.fake_oracle import FakeOracle
 from tests.plugin.fake_proxy import FakeProxy
 from tests.plugin.lies import LIES
@@ -40,7 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
     patch = pytest.MonkeyPatch()
     patch.setattr(host, "check", lambda _mode, **_: MACHINE)
     config.add_cleanup(patch.undo)
-    config.pluginmanager.register(Fake(frozenset(config.getoption("--lie"))))
+    clock = FakeClock()
+    patch.setattr(settle.Clock, "now", lambda _: clock.passed)
+    patch.setattr(settle.Clock, "let_pass", lambda _, seconds: clock.let_pass(seconds))
+    config.pluginmanager.register(Fake(frozenset(config.getoption("--lie")), clock))
     if config.getoption("--oracle"):
         config.pluginmanager.register(WithOracle(contradicts=config.getoption("--oracle") == "contradicts"))
 
@@ -48,8 +52,9 @@ def pytest_configure(config: pytest.Config) -> None:
 class Fake:
     """The cluster and the proxy that plumbline's hooks ask for."""
 
-    def __init__(self, lies: frozenset[str]) -> None:
+    def __init__(self, lies: frozenset[str], clock: FakeClock) -> None:
         self._lies = lies
+        self._clock = clock
 
     def pytest_plumbline_cluster(self, settings: Settings, worker: str) -> FakeCluster:
         return FakeCluster(
@@ -58,6 +63,7 @@ class Fake:
             lies=self._lies,
             seed=settings.seed,
             directory=Path(settings.report) / "logs" / worker,
+            clock=self._clock,
         )
 
     def pytest_plumbline_proxy(self, settings: Settings, cluster: Cluster) -> FakeProxy:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
-from clusters.agent.client import CapturedPacket, ProbeRequest, Recording
+from clusters.agent.client import CapturedPacket, HeldConnection, ProbeRequest, Recording
 from clusters.api import Backend, HttpAnswer, Node, Vantage, VantageKind
 from clusters.apiserver.bootstrap import ClusterConfig, new_cluster
 from clusters.apiserver.kinds import Resource
@@ -25,7 +25,18 @@ from clusters.lab.provider import RANGES, TO_PODS
 from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
 from clusters.observation import Address, FlowOutcome, Icmp, Observation, Protocol
 from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
-from dataplane_ref.model import ClusterState, Endpoint, Flow, SourceRule, Verdict, health, verdict
+from dataplane_ref.model import (
+    ClusterState,
+    Endpoint,
+    Flow,
+    Past,
+    SourceRule,
+    Verdict,
+    health,
+    next_packet,
+    verdict,
+)
+from plugins.settle import Clock
 from plugins.world import arrival, entry_of, model_config, node_views
 from tests.plugin.fake_flows import FakeCapture, FakeHeld, FakePaced
 from tests.plugin.fake_kube import FakeKube
@@ -49,6 +60,19 @@ class Facts:
     restarts: list[str] = field(default_factory=list)
 
 
+class FakeClock(Clock):
+    """A time that passes only where it is let pass, and by itself too little to matter."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def now(self) -> float:
+        return self.passed
+
+    def let_pass(self, seconds: float) -> None:
+        self.passed += seconds
+
+
 class FakeCluster:
     """Implements `clusters.api.Cluster`; use as a context manager."""
 
@@ -61,7 +85,16 @@ class FakeCluster:
         | {"second-address", "service-route", "sctp"}
     )
 
-    def __init__(self, nodes: int, pods_per_node: int, *, lies: frozenset[str], seed: int, directory: Path) -> None:
+    def __init__(
+        self,
+        nodes: int,
+        pods_per_node: int,
+        *,
+        lies: frozenset[str],
+        seed: int,
+        directory: Path,
+        clock: Clock | None = None,
+    ) -> None:
         plan = LabPlan.of(nodes, pods_per_node)
         self.api = new_cluster(ClusterConfig((SERVICES4, SERVICES6)))
         self.kube: FakeKube = FakeKube(self.api)
@@ -80,6 +113,8 @@ class FakeCluster:
         self.rewound = 0
         self._directory = directory
         self._random = random.Random(seed)
+        self.clock = clock or FakeClock()
+        self._affinities: dict[tuple[str, str], tuple[Endpoint, float]] = {}
         self._ports = itertools.cycle(range(32768, 61000))
         self._backends = {ip: one for node in self.nodes for one in _pool(node) for ip in one.addresses.values()}
         self._vantages = {one.vantage.name: one.vantage for one in self._backends.values()}
@@ -139,6 +174,9 @@ class FakeCluster:
 
     def hold(self, request: ProbeRequest) -> FakeHeld:
         return FakeHeld(self, request, request.sport or next(self._ports))
+
+    def hold_each(self, requests: Sequence[ProbeRequest]) -> list[HeldConnection]:
+        return [self.hold(request) for request in requests]
 
     def paced(self, request: ProbeRequest, interval: float) -> FakePaced:
         return FakePaced(self, request, request.sport or next(self._ports), interval)
@@ -218,16 +256,17 @@ class FakeCluster:
         vantage = self._vantages[request.vantage]
         src = Address(vantage.addresses[request.family], sport)
         judged = self._verdict(self._state_for(sentinel=sentinel), vantage, request)
+        stuck = stuck_to and Endpoint(stuck_to.ip, stuck_to.port)
+        if stuck and "restless-flows" not in self.lies:
+            judged = self._continued(vantage, request, stuck)
         endpoints = sorted(judged.answers)
         for lie in () if sentinel else self.lies:
             endpoints = list(LIES[lie].choose(endpoints))
-        stuck = stuck_to and Endpoint(stuck_to.ip, stuck_to.port)
-        if stuck and ("stale-flows" in self.lies or stuck in endpoints):
+        if stuck and "stale-flows" in self.lies:
             seen = self._answered(request, src, stuck, judged.answers.get(stuck))
         elif endpoints:
-            client = (vantage.name, request.dst, request.protocol)
-            pick = self._random if judged.affinity_s is None else random.Random(str(client))
-            chosen = pick.choice(endpoints)
+            chosen = self._affine(judged, src, endpoints) or self._random.choice(endpoints)
+            self._remember(judged, src, chosen)
             seen = self._answered(request, src, chosen, judged.answers[chosen])
         else:
             seen = self._unanswered(request, src, judged, vantage)
@@ -240,6 +279,33 @@ class FakeCluster:
         for capture in self.captures:
             capture.notice(seen)
         return seen
+
+    def _continued(self, vantage: Vantage, request: ProbeRequest, endpoint: Endpoint) -> Verdict:
+        """What the model allows a flow that was with this endpoint."""
+        return next_packet(
+            self._state_for(sentinel=False), self._asked(vantage, request), Past(endpoint, answered=True)
+        )
+
+    def _affine(self, judged: Verdict, src: Address, endpoints: Sequence[Endpoint]) -> Endpoint | None:
+        """The endpoint that a client under affinity was with, if it is still one to choose from."""
+        if judged.affinity_s is None:
+            return None
+        endpoint, expires = self._affinities.get(self._client(judged, src), (None, 0.0))
+        is_over = self.clock.now() >= expires and "eternal-affinity" not in self.lies
+        return None if is_over or endpoint not in endpoints else endpoint
+
+    def _remember(self, judged: Verdict, src: Address, endpoint: Endpoint) -> None:
+        if judged.affinity_s is not None:
+            client = self._client(judged, src)
+            expires = self.clock.now() + judged.affinity_s * (0.5 if "short-affinity" in self.lies else 1)
+            if "affinity-from-first" in self.lies and self._affinities.get(client, (None, 0.0))[0] == endpoint:
+                expires = self._affinities[client][1]
+            self._affinities[client] = endpoint, expires
+
+    def _client(self, judged: Verdict, src: Address) -> tuple[str, str]:
+        """A client's address (all of a family, if told to confuse them), and the Service port that it dials."""
+        family = "IPv6" if ":" in src.ip else "IPv4"
+        return family if "one-client" in self.lies else src.ip, f"{judged.service} {family}"
 
     def _disturb(self) -> None:
         """The lies that are about this process rather than about flows."""
@@ -350,10 +416,12 @@ class FakeCluster:
         key = (id(state), vantage.name, request.protocol, request.dst)
         found = self._verdicts.get(key)
         if found is None:
-            via = None if vantage.node else arrival(self, request.dst.ip)
-            flow = Flow(entry_of(vantage), request.protocol, request.dst.ip, request.dst.port, via)
-            found = self._verdicts[key] = verdict(state, flow)
+            found = self._verdicts[key] = verdict(state, self._asked(vantage, request))
         return found
+
+    def _asked(self, vantage: Vantage, request: ProbeRequest) -> Flow:
+        via = None if vantage.node else arrival(self, request.dst.ip)
+        return Flow(entry_of(vantage), request.protocol, request.dst.ip, request.dst.port, via)
 
     def _changed(self, resource: Resource, change: Change) -> None:
         """The store's every change: count the sentinel's generations, remember what is gone."""

@@ -16,12 +16,13 @@ NODE_MAC, CLIENT_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 
 
 class FakeHeld(HeldConnection):
-    """An established connection stays where it is; a UDP flow stays while its endpoint may answer it."""
+    """An established connection stays where it is; a UDP flow stays while its endpoint serves."""
 
     def __init__(self, cluster: "FakeCluster", request: ProbeRequest, sport: int) -> None:
         self._cluster = cluster
         self._flow = request
         self._sport = sport
+        self._began = cluster.api.store.revision
         self.exchanges = 0
         self.first = self._last = cluster.observe(request, sport)
 
@@ -35,7 +36,7 @@ class FakeHeld(HeldConnection):
         self.exchanges += 1
         if self._flow.protocol != "TCP" or self.first.outcome is not FlowOutcome.REPLY:
             self._last = self._cluster.observe(self._flow, self._sport, self._last.served_at)
-        elif self._cluster.stray:
+        elif self._cluster.stray or self._is_cut():
             self._cluster.stray = False
             self._last = replace(
                 self._last, outcome=FlowOutcome.RESET, errno="ECONNRESET", backend=None, served_at=None
@@ -44,6 +45,15 @@ class FakeHeld(HeldConnection):
             for capture in self._cluster.captures:
                 capture.notice(self._last)
         return self._last
+
+    def _is_cut(self) -> bool:
+        return "cuts-connections" in self._cluster.lies and self._cluster.api.store.revision != self._began
+
+    def ask(self, timeout: float | None = None, *, reply_padding: int = 0, request_size: int = 0) -> None:
+        """Nothing takes time here: what is asked is answered when the answer is."""
+
+    def answer(self) -> Observation:
+        return self.exchange()
 
     def wait_end(self, timeout: float) -> Observation | None:  # noqa: ARG002
         return None

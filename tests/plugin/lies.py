@@ -281,6 +281,13 @@ LIES = {
     "unwatched": Lie("never notices that its rules are gone"),
     "inflexible": Lie("cannot be configured, and says so"),
     "rejects-config": Lie("dies of any configuration but its default"),
+    # What these do stands in fake_cluster.py and fake_flows.py: it is about what came before.
+    "restless-flows": Lie("chooses an endpoint anew for every packet of a UDP flow"),
+    "cuts-connections": Lie("resets established connections whenever something changes"),
+    "one-client": Lie("takes all clients for one, under session affinity"),
+    "eternal-affinity": Lie("never forgets a client"),
+    "short-affinity": Lie("forgets a client after half of the time"),
+    "affinity-from-first": Lie("forgets a client some time after its first connection, however many came later"),
     # What these do stands in fake_cluster.py: health checks are not flows, and the rest is about time.
     "always-healthy": Lie("tells load balancers that every node has endpoints"),
     "stale-flows": Lie("a UDP flow never leaves the endpoint it once had"),

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Established TCP connections, whose endpoint changes: nobody else could continue them.
+
+There is a connection from every vantage to every frontend, and all of them must go on: the same connection, the same
+endpoint, no reset.
+"""
+
+from conformance.sources import POD_LIFECYCLE, TERMINATING, VIRTUAL_IPS
+from plugins.requirements import requirement
+from plugins.services import Port
+from plugins.slices import not_ready, terminating
+
+NEEDS = ["external-client", "lb-route"]
+
+
+def with_every_frontend(world, endpoints, **spec):
+    return world.service(
+        kind="LoadBalancer",
+        endpoints=endpoints,
+        ports=[Port(80, 8080, "TCP")],
+        ingress=world.virtual_ips(),
+        externalIPs=world.virtual_ips(through="second"),
+        **spec,
+    )
+
+
+@requirement(
+    "continuity.endpoints.others-do-not-matter",
+    must="An established connection MUST go on while other endpoints are added to its Service and removed again.",
+    level="extended",
+    since="1.0",
+    source=VIRTUAL_IPS,
+    needs=NEEDS,
+)
+def test_connection_goes_on_while_others_come_and_go(world):
+    mine, others = world.backends(5)[:3], world.backends(5)[3:]
+    service = with_every_frontend(world, mine)
+    world.settle()
+
+    with world.hold_everywhere("TCP", service) as connections:
+        for endpoints in ([*others, *mine], mine):
+            service.set_endpoints(endpoints)
+            world.settle()
+            connections.must_go_on()
+
+
+@requirement(
+    "continuity.endpoints.removed",
+    must="An established connection MUST go on with an endpoint that has been removed from its Service and is alive.",
+    level="extended",
+    since="1.0",
+    source=POD_LIFECYCLE + "#pod-termination",
+    needs=NEEDS,
+)
+def test_connection_goes_on_with_a_removed_endpoint(world):
+    mine, other = world.backends(2)
+    service = with_every_frontend(world, [mine])
+    world.settle()
+
+    with world.hold_everywhere("TCP", service) as connections:
+        for endpoints in ([other], []):
+            service.set_endpoints(endpoints)
+            world.settle()
+            connections.must_be_served_by(mine)
+
+
+@requirement(
+    "continuity.endpoints.terminating",
+    must="An established connection MUST go on with its endpoint while that is terminating.",
+    level="extended",
+    since="1.26",
+    source=TERMINATING,
+    needs=NEEDS,
+)
+def test_connection_goes_on_with_a_terminating_endpoint(world):
+    mine, other = world.backends(2)
+    service = with_every_frontend(world, [mine])
+    world.settle()
+
+    with world.hold_everywhere("TCP", service) as connections:
+        service.set_endpoints([terminating(mine), other])
+        world.settle()
+        connections.must_be_served_by(mine)
+
+
+@requirement(
+    "continuity.endpoints.readiness-flaps",
+    must="An established connection MUST go on with its endpoint when that is not ready any more, "
+    "and when it is ready again.",
+    level="extended",
+    since="1.0",
+    source=POD_LIFECYCLE + "#pod-readiness-gate",
+    needs=NEEDS,
+)
+def test_connection_goes_on_while_readiness_flaps(world):
+    mine, other = world.backends(2)
+    service = with_every_frontend(world, [mine, not_ready(other)])
+    world.settle()
+
+    with world.hold_everywhere("TCP", service) as connections:
+        for endpoints in ([not_ready(mine), other], [mine, other]):
+            service.set_endpoints(endpoints)
+            world.settle()
+            connections.must_be_served_by(mine)
