@@ -205,6 +205,32 @@ class World:
             self.record.reason = f"not settled after {settled.seconds:.1f} s: {', '.join(settled.missing[:3])}"
 
     @contextmanager
+    def labelled(self, node: Node, label: str, value: str) -> Iterator[None]:
+        """Inside, a node has another value for a label, and afterwards its own again. Watched nodes *converge*."""
+        before = (self.cluster.kube.get(NODES, node.name)["metadata"].get("labels") or {}).get(label)
+        self._change_node(node, {"metadata": {"labels": {label: value}}})
+        try:
+            yield
+        finally:
+            self._change_node(node, {"metadata": {"labels": {label: before}}})
+
+    @contextmanager
+    def tainted(self, node: Node, key: str) -> Iterator[None]:
+        """Inside, a node has one taint more, which keeps new pods off it."""
+        before = (self.cluster.kube.get(NODES, node.name).get("spec") or {}).get("taints") or []
+        taint = {"key": key, "effect": "NoSchedule"}
+        self._change_node(node, {"spec": {"taints": [*before, taint]}})
+        try:
+            yield
+        finally:
+            self._change_node(node, {"spec": {"taints": before or None}})
+
+    def _change_node(self, node: Node, patch: Object) -> None:
+        self.cluster.kube.patch(NODES, node.name, patch)
+        self._nodes = node_views(self.cluster, self.cluster.kube.list(NODES))
+        self._state = None
+
+    @contextmanager
     def scope(self, services: list[Service]) -> Iterator[list[Service]]:
         """Services made inside belong to the given list."""
         before, self._scope = self._scope, services
