@@ -185,12 +185,15 @@ class World:
         made.create()
         return made
 
-    def settle(self, mode: Literal["converge"] | None = None) -> Settled:
+    def settle(
+        self, mode: Literal["converge"] | None = None, *, also: Callable[[], Mapping[str, str]] = dict
+    ) -> Settled:
         """Wait until the dataplane has programmed everything written so far; the time goes into the record.
 
-        `converge` waits for what is seen rather than for what was written: after damage that no write undoes.
+        `converge` waits for what is seen rather than for what was written: after damage that no write undoes, or
+        where nothing orders what was written. `also` is what else is not yet as it must be, by what it is of.
         """
-        settled = self._settler.settle(mode, lambda: disallowed(self, self._settler.deadlines.scout))
+        settled = self._settler.settle(mode, lambda: {**disallowed(self, self._settler.deadlines.scout), **also()})
         self.mirror.former.clear()
         self.record.settle_s = (self.record.settle_s or 0.0) + settled.seconds
         self.note(settled, self._scope)
@@ -278,6 +281,8 @@ class World:
 
     def health(self, service: Service, node: Node, family: Family) -> Health:
         """What the model says a Service's health check node port answers on a node."""
+        if service.name not in self.mirror.services:
+            return Health(service.name, None, 0, "the Service is deleted")
         return health(self.state(), service.live, node.name, family)
 
 

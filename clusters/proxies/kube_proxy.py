@@ -22,6 +22,8 @@ RULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 # What not every mode has: https://kubernetes.io/docs/reference/networking/virtual-ips/#migrating-from-iptables-mode-to-nftables
 LOCALHOST_NODE_PORTS = "localhost-node-ports"
+# /healthz and /livez at HEALTH_PORT.
+IN_EVERY_MODE = frozenset({"healthz"})
 FEATURES: Mapping[str, frozenset[str]] = {
     # Node ports on 127.0.0.1; what conntrack calls invalid is dropped; rules that others deleted come back.
     "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored"}),
@@ -30,7 +32,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
 
 def features_of(mode: str) -> frozenset[str]:
     """The features that kube-proxy has in a mode, of those that not every proxy has."""
-    return FEATURES.get(mode, frozenset())
+    return IN_EVERY_MODE | FEATURES.get(mode, frozenset())
 
 
 class KubeProxy(NodeProcesses):

@@ -230,7 +230,9 @@ def test_reused_address_is_served(world):
     ghost = Endpoint(backend, ready=False, serving=False, terminating=True, pod="pod-old")
     beside = Slice([other])
     together = [world.service(slices=[Slice(pair), beside]) for pair in ((alive, ghost), (ghost, alive))]
-    apart = [world.service(slices=[Slice([one]), Slice([two]), beside]) for one, two in ((alive, ghost), (ghost, alive))]
+    apart = [
+        world.service(slices=[Slice([one]), Slice([two]), beside]) for one, two in ((alive, ghost), (ghost, alive))
+    ]
     services = [*together, *apart]
     targets = [target for service in services for target in service.every_cluster_ip()]
     world.settle()

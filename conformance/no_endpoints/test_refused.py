@@ -107,9 +107,7 @@ def test_load_balancer_refuses(service, vantage, family):
 
 
 def nobody_under_local_policies(world):
-    return world.service(
-        kind="NodePort", endpoints=[], internalTrafficPolicy="Local", externalTrafficPolicy="Local"
-    )
+    return world.service(kind="NodePort", endpoints=[], internalTrafficPolicy="Local", externalTrafficPolicy="Local")
 
 
 @requirement(

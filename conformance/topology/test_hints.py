@@ -344,9 +344,7 @@ def test_node_that_moves_to_another_zone_is_followed(world):
     node = world.node_at("first")
     [elsewhere] = [zone for zone in world.zones(2) if zone != node.zone]
     near, far = world.backends(2)
-    service = world.service(
-        endpoints=[Endpoint(near, for_zones=(node.zone,)), Endpoint(far, for_zones=(elsewhere,))]
-    )
+    service = world.service(endpoints=[Endpoint(near, for_zones=(node.zone,)), Endpoint(far, for_zones=(elsewhere,))])
     world.settle()
     world.on(node).each_must_reach_exactly(service.every_cluster_ip(), [near])
 
