@@ -35,6 +35,11 @@ class HealthCheck:
         return self.answer.status if self.answer else None
 
     @property
+    def kind(self) -> str | None:
+        """What the answer's header says that its body is."""
+        return self.answer.headers.get("content-type") if self.answer else None
+
+    @property
     def told(self) -> Any:
         """The answer's body as JSON, None where it is none."""
         with suppress(ValueError):
@@ -86,21 +91,22 @@ class HealthChecks:
         """Each answer must be JSON, by its header too, that names the Service by its namespace and name."""
         __tracebackhide__ = True
         for check in self.checks:
-            namespace, name = check.expected.service.split("/")
-            kind = check.answer.headers.get("content-type") if check.answer else None
+            service, kind = check.expected.service, check.kind
             told = check.told if isinstance(check.told, dict) else {}
-            if kind != JSON or told.get("service") != {"namespace": namespace, "name": name}:
+            named = dict(zip(("namespace", "name"), service.split("/"), strict=True))
+            if kind != JSON or told.get("service") != named:
                 raise ViolationError(
-                    f"{check.node.name} says {told} of type {kind}, but should name {check.expected.service} in {JSON}"
+                    f"{check.node.name} says {told} of type {kind}, but should name {service} in {JSON}"
                 )
 
     def must_be_json(self) -> None:
         """Each answer must be JSON, by its header too."""
         __tracebackhide__ = True
         for check in self.checks:
-            kind = check.answer.headers.get("content-type") if check.answer else None
-            if kind != JSON or not isinstance(check.told, dict):
-                raise ViolationError(f"{check.node.name} says {check.told} of type {kind}, but should say {JSON}")
+            if check.kind != JSON or not isinstance(check.told, dict):
+                raise ViolationError(
+                    f"{check.node.name} says {check.told} of type {check.kind}, but should say {JSON}"
+                )
 
     def wrong(self) -> dict[str, str]:
         """Nodes whose status is not what it must be, each with a phrase that says so: for waiting."""

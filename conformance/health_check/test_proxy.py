@@ -3,7 +3,7 @@
 
 from conformance.sources import INGRESS_RELIABILITY
 from plugins.healthchecks import ask_every_proxy
-from plugins.requirements import everywhere, requirement
+from plugins.requirements import requirement
 
 LEAVES = "ToBeDeletedByClusterAutoscaler"
 
@@ -38,8 +38,10 @@ def test_proxy_is_healthy(world):
     features=["healthz"],
     needs=["nodes:2", "external-client", "disruptive"],
 )
-@everywhere(node=["second"])
-def test_leaving_node_is_not_eligible(world, node):
+def test_leaving_node_is_not_eligible(world):
+    node = world.node_at("second")
+    ask_every_proxy(world, "/healthz").must_be_what_the_model_says()
+
     with world.tainted(node, LEAVES):
         world.settle("converge", also=lambda: ask_every_proxy(world, "/healthz", leaving=node).wrong())
 

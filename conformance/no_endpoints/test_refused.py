@@ -69,40 +69,23 @@ def test_node_port_refuses_on_the_node(world, service, family):
     world.everywhere("node").each_must_stay_within_the_verdict(node_ports, count=2)
 
 
-def nobody_at_virtual_ips(world):
-    return world.service(
-        kind="LoadBalancer", endpoints=[], externalIPs=world.virtual_ips(), ingress=world.virtual_ips()
-    )
+def nobody_at_an_external_ip(world):
+    return world.service(endpoints=[], externalIPs=world.virtual_ips())
 
 
 @requirement(
     "no-endpoints.external-ip.refused",
-    must="A connection to an external IP without endpoints MUST be refused with ICMP port unreachable, never ignored.",
-    level="extended",
-    since="1.7",
-    source=VIRTUAL_IPS,
-    needs=["raw-packets", "external-client", "lb-route"],
-    arrange=nobody_at_virtual_ips,
-)
-@everywhere(vantage=["outside", "pod"], family=["IPv4", "IPv6"])
-def test_external_ip_refuses(service, vantage, family):
-    for target in service.every_external_ip(family=family):
-        must_refuse_on_the_wire(vantage, *target)
-
-
-@requirement(
-    "no-endpoints.load-balancer.refused",
-    must="A connection to a load balancer's IP without endpoints MUST be refused with ICMP port unreachable, "
+    must="A connection to an external IP without endpoints MUST be refused with ICMP port unreachable, "
     "never ignored.",
     level="extended",
     since="1.7",
     source=VIRTUAL_IPS,
     needs=["raw-packets", "external-client", "lb-route"],
-    arrange=nobody_at_virtual_ips,
+    arrange=nobody_at_an_external_ip,
 )
 @everywhere(vantage=["outside", "pod"], family=["IPv4", "IPv6"])
-def test_load_balancer_refuses(service, vantage, family):
-    for target in service.every_load_balancer_ip(family=family):
+def test_external_ip_refuses(service, vantage, family):
+    for target in service.every_external_ip(family=family):
         must_refuse_on_the_wire(vantage, *target)
 
 

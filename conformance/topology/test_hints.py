@@ -8,7 +8,6 @@ from conformance.sources import SAME_NODE, TERMINATING, TRAFFIC_DISTRIBUTION, ZO
 from plugins.requirements import everywhere, requirement
 from plugins.slices import Endpoint, Slice, not_ready
 
-
 # What a Service may ask for, none of which changes what its hints mean.
 ASKED_FOR = (None, "PreferClose", "PreferSameZone", "PreferSameNode")
 
@@ -78,7 +77,10 @@ def all_for_one_zone(world):
     source=TRAFFIC_DISTRIBUTION,
     upstream=[
         "Traffic Distribution should route traffic correctly between pods on multiple nodes when using PreferClose",
-        "Traffic Distribution should route traffic correctly between pods on multiple nodes when using PreferSameZone",
+        (
+            "Traffic Distribution should route traffic correctly between pods on multiple nodes "
+            "when using PreferSameZone"
+        ),
     ],
     needs=["nodes:2"],
     arrange=all_for_one_zone,
@@ -302,8 +304,8 @@ def test_hints_are_nothing_to_the_terminating(world, service, family):
 
 @requirement(
     "topology.hints.followed-when-they-change",
-    must="Traffic MUST follow hints that change though their endpoints do not, MUST go to every endpoint once the one "
-    "that was hinted for its node is gone, and MUST return when that is back.",
+    must="Traffic MUST follow hints that change though their endpoints do not, MUST go to every endpoint once the "
+    "one that was hinted for its node is gone, and MUST return when that is back.",
     level="extended",
     since="1.34",
     source=SAME_NODE,

@@ -281,6 +281,7 @@ LIES = {
     "inflexible": Lie("cannot be configured, and says so"),
     "rejects-config": Lie("dies of any configuration but its default"),
     # What these do stands in fake_cluster.py: health checks are not flows, and the rest is about time.
+    "stays-eligible": Lie("never tells that its node is to go"),
     "always-healthy": Lie("tells load balancers that every node has endpoints"),
     "stale-flows": Lie("a UDP flow never leaves the endpoint it once had"),
     "frozen": Lie("follows no change made after its start, the sentinel's included"),
