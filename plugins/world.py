@@ -305,7 +305,7 @@ def node_views(cluster: Cluster, objects: Iterable[Object]) -> list[NodeView]:
     for node in cluster.nodes:
         unknown = (*node.inner_addresses, *node.second_addresses.values())
         view = views[node.name]
-        views[node.name] = replace(view, addresses=(*view.addresses, *unknown), zone=node.zone)
+        views[node.name] = replace(view, addresses=(*view.addresses, *unknown), zone=view.zone or node.zone)
     return list(views.values())
 
 
