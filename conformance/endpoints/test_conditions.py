@@ -3,7 +3,7 @@
 
 from conformance.sources import SLICE_API, SLICES, TERMINATING
 from plugins.requirements import ON_EVERY_NODE, everywhere, requirement
-from plugins.slices import Endpoint
+from plugins.slices import Endpoint, not_ready
 
 
 def one_not_ready(world):
@@ -20,7 +20,6 @@ def one_not_ready(world):
     level="core",
     since="1.21",
     source=SLICES + "#conditions",
-    upstream=["Services should only target nodes with endpoints"],
     arrange=one_not_ready,
 )
 @everywhere(vantage=ON_EVERY_NODE, protocol=["TCP", "UDP"], family=["IPv4", "IPv6"])
@@ -75,7 +74,7 @@ def test_ready_decides_alone(world, service, family):
         node_ports = [target for node in world.nodes for target in one.every_node_port(node, family=family)]
 
         world.everywhere("pod", "node").each_must_reach_exactly(one.every_cluster_ip(family=family), one)
-        world.everywhere("pod", "outside").each_must_reach_exactly(node_ports, one)
+        world.everywhere("outside").each_must_reach_exactly(node_ports, one)
 
 
 def serving_and_no_more(world):
@@ -125,3 +124,27 @@ def test_endpoint_without_a_node(world, service):
 
     world.everywhere("pod", "node").each_must_reach_exactly(cluster.every_cluster_ip(), cluster)
     world.everywhere("pod", "node").each_must_reach_all_that_is_allowed(local.every_cluster_ip())
+
+
+@requirement(
+    "endpoints.conditions.followed-when-they-change",
+    must="When readiness passes from one endpoint of a Service to another, new connections MUST reach the second "
+    "and no longer the first.",
+    level="extended",
+    since="1.21",
+    source=SLICES + "#conditions",
+    upstream=[
+        (
+            "Connectivity Pod Lifecycle should be able to have zero downtime on a Blue Green deployment "
+            "using Services and Readiness Gates"
+        )
+    ],
+)
+def test_readiness_passes_to_another(world):
+    blue, green = world.backends(2)
+    service = world.service()
+    for endpoints in ([Endpoint(blue), not_ready(green)], [not_ready(blue), Endpoint(green)]):
+        service.set_endpoints(endpoints)
+        world.settle()
+
+        world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(), service)

@@ -16,7 +16,10 @@ def nobody(world):
     level="core",
     since="1.7",
     source=VIRTUAL_IPS,
-    upstream=["Services should be rejected when no endpoints exist"],
+    upstream=[
+        "Services should be rejected when no endpoints exist",
+        "Services should be rejected for evicted pods (no endpoints exist)",
+    ],
     needs=["raw-packets"],
     arrange=nobody,
 )
