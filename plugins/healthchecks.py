@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Health check node ports: what a load balancer is told by every node, compared with what it must be told."""
+"""Health checks: what every node tells a load balancer about a Service, or its proxy of itself, and what it must."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,10 @@ from plugins.services import Service
 if TYPE_CHECKING:
     from plugins.world import World
 
-PATH = "/healthz"
+PATH, JSON = "/healthz", "application/json"
+WEIGHT = "x-load-balancing-endpoint-weight"
+# Where a proxy tells of itself: https://kubernetes.io/docs/reference/networking/ports-and-protocols/.
+PROXY_PORT = 10256
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class HealthCheck:
     @property
     def status(self) -> int | None:
         return self.answer.status if self.answer else None
+
+    @property
+    def kind(self) -> str | None:
+        """What the answer's header says that its body is."""
+        return self.answer.headers.get("content-type") if self.answer else None
 
     @property
     def told(self) -> Any:
@@ -68,6 +76,63 @@ class HealthChecks:
                 raise ViolationError(
                     f"{check.node.name} says {said!r}, but should say localEndpoints {check.expected.local_endpoints}"
                 )
+
+    def must_give_the_weight(self) -> None:
+        """Each answer must have the number of endpoints that its node holds as its weight."""
+        __tracebackhide__ = True
+        for check in self.checks:
+            weight = check.answer.headers.get(WEIGHT) if check.answer else None
+            if weight != str(check.expected.local_endpoints):
+                raise ViolationError(
+                    f"{check.node.name} gives the weight {weight}, but should give {check.expected.local_endpoints}"
+                )
+
+    def must_name_the_service(self) -> None:
+        """Each answer must be JSON, by its header too, that names the Service by its namespace and name."""
+        __tracebackhide__ = True
+        for check in self.checks:
+            service, kind = check.expected.service, check.kind
+            told = check.told if isinstance(check.told, dict) else {}
+            named = dict(zip(("namespace", "name"), service.split("/"), strict=True))
+            if kind != JSON or told.get("service") != named:
+                raise ViolationError(
+                    f"{check.node.name} says {told} of type {kind}, but should name {service} in {JSON}"
+                )
+
+    def must_be_json(self) -> None:
+        """Each answer must be JSON, by its header too."""
+        __tracebackhide__ = True
+        for check in self.checks:
+            if check.kind != JSON or not isinstance(check.told, dict):
+                raise ViolationError(
+                    f"{check.node.name} says {check.told} of type {check.kind}, but should say {JSON}"
+                )
+
+    def wrong(self) -> dict[str, str]:
+        """Nodes whose status is not what it must be, each with a phrase that says so: for waiting."""
+        return {
+            f"node {check.node.name}": f"{check}, but should be {check.expected.status}"
+            for check in self.checks
+            if check.status != check.expected.status
+        }
+
+
+def ask_every_proxy(world: "World", path: str, *, leaving: Node | None = None) -> HealthChecks:
+    """Ask every node's proxy how it is, from outside, and note it in the record.
+
+    Its node is `leaving` the cluster soon, which is the end of `/healthz`, but not of `/livez` (KEP-3836).
+    """
+    asker, checks, seen = world.vantage("outside"), [], []
+    for node in world.nodes:
+        address = Address(node.addresses["IPv4"], PROXY_PORT)
+        gone = node is leaving and path == PATH
+        expected = Health(node.name, 503 if gone else 200, 0, f"the node {'is leaving' if gone else 'stays'}")
+        answer = world.cluster.fetch(asker.vantage, address, path)
+        checks.append(HealthCheck(node, expected, answer))
+        outcome = FlowOutcome.REPLY if answer else FlowOutcome.TIMEOUT
+        seen.append(Observation(asker.name, asker.node, f"Proxy{path}", "TCP", "IPv4", None, address, outcome))
+    world.record.saw(seen, "\n".join(check.expected.explain() for check in checks), ", ".join(map(str, checks)))
+    return HealthChecks(tuple(checks))
 
 
 def ask_every_node(world: "World", vantage: Prober, service: Service, family: Family) -> HealthChecks:

@@ -187,7 +187,8 @@ class Service:
 
     def health_check(self, node: Node, family: Family) -> Frontend:
         """The health check node port at a node's address, the one asked for last if the Service has none any more."""
-        self._health_check_port = self.live["spec"].get("healthCheckNodePort") or self._health_check_port
+        live = self.mirror.services.get(self.name, {"spec": {}})
+        self._health_check_port = live["spec"].get("healthCheckNodePort") or self._health_check_port
         return self._frontend("HealthCheck", node.addresses[family], self._health_check_port)
 
     def every_cluster_ip(self, protocol: Protocol | None = None, *, family: Family | None = None) -> list[Target]:

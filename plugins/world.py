@@ -231,12 +231,15 @@ class World:
         made.create()
         return made
 
-    def settle(self, mode: Literal["converge"] | None = None) -> Settled:
+    def settle(
+        self, mode: Literal["converge"] | None = None, *, also: Callable[[], Mapping[str, str]] = dict
+    ) -> Settled:
         """Wait until the dataplane has programmed everything written so far; the time goes into the record.
 
-        `converge` waits for what is seen rather than for what was written: after damage that no write undoes.
+        `converge` waits for what is seen rather than for what was written: after damage that no write undoes, or
+        where nothing orders what was written. `also` is what else is not yet as it must be, by what it is of.
         """
-        settled = self._settler.settle(mode, lambda: disallowed(self, self._settler.deadlines.scout))
+        settled = self._settler.settle(mode, lambda: {**disallowed(self, self._settler.deadlines.scout), **also()})
         self.mirror.former.clear()
         self.record.settle_s = (self.record.settle_s or 0.0) + settled.seconds
         self.note(settled, self._scope)
@@ -258,6 +261,32 @@ class World:
         if not settled.covers(service.name for service in services):
             self.record.settled = False
             self.record.reason = f"not settled after {settled.seconds:.1f} s: {', '.join(settled.missing[:3])}"
+
+    @contextmanager
+    def labelled(self, node: Node, label: str, value: str) -> Iterator[None]:
+        """Inside, a node has another value for a label, and afterwards its own again. Watched nodes *converge*."""
+        before = (self.cluster.kube.get(NODES, node.name)["metadata"].get("labels") or {}).get(label)
+        self._change_node(node, {"metadata": {"labels": {label: value}}})
+        try:
+            yield
+        finally:
+            self._change_node(node, {"metadata": {"labels": {label: before}}})
+
+    @contextmanager
+    def tainted(self, node: Node, key: str) -> Iterator[None]:
+        """Inside, a node has one taint more, which keeps new pods off it."""
+        before = (self.cluster.kube.get(NODES, node.name).get("spec") or {}).get("taints") or []
+        taint = {"key": key, "effect": "NoSchedule"}
+        self._change_node(node, {"spec": {"taints": [*before, taint]}})
+        try:
+            yield
+        finally:
+            self._change_node(node, {"spec": {"taints": before or None}})
+
+    def _change_node(self, node: Node, patch: Object) -> None:
+        self.cluster.kube.patch(NODES, node.name, patch)
+        self._nodes = node_views(self.cluster, self.cluster.kube.list(NODES))
+        self._state = None
 
     @contextmanager
     def scope(self, services: list[Service]) -> Iterator[list[Service]]:
@@ -314,6 +343,8 @@ class World:
 
     def health(self, service: Service, node: Node, family: Family) -> Health:
         """What the model says a Service's health check node port answers on a node."""
+        if service.name not in self.mirror.services:
+            return Health(service.name, None, 0, "the Service is deleted")
         return health(self.state(), service.live, node.name, family)
 
 
@@ -336,7 +367,7 @@ def node_views(cluster: Cluster, objects: Iterable[Object]) -> list[NodeView]:
     for node in cluster.nodes:
         unknown = (*node.inner_addresses, *node.second_addresses.values())
         view = views[node.name]
-        views[node.name] = replace(view, addresses=(*view.addresses, *unknown), zone=node.zone)
+        views[node.name] = replace(view, addresses=(*view.addresses, *unknown), zone=view.zone or node.zone)
     return list(views.values())
 
 

@@ -22,19 +22,18 @@ RULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 # What not every mode has: https://kubernetes.io/docs/reference/networking/virtual-ips/#migrating-from-iptables-mode-to-nftables
 LOCALHOST_NODE_PORTS = "localhost-node-ports"
-SCTP = "sctp"
+# SCTP, and /healthz and /livez at HEALTH_PORT.
+IN_EVERY_MODE = frozenset({"healthz", "sctp"})
 FEATURES: Mapping[str, frozenset[str]] = {
     # Node ports on 127.0.0.1; what conntrack calls invalid is dropped; rules that others deleted come back; what a
     # firewall would not forward is let through.
-    "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", "firewall-opened", SCTP}),
-    "nftables": frozenset({SCTP}),
-    "ipvs": frozenset({SCTP}),
+    "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", "firewall-opened"}),
 }
 
 
 def features_of(mode: str) -> frozenset[str]:
     """The features that kube-proxy has in a mode, of those that not every proxy has."""
-    return FEATURES.get(mode, frozenset())
+    return IN_EVERY_MODE | FEATURES.get(mode, frozenset())
 
 
 class KubeProxy(NodeProcesses):

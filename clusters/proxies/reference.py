@@ -16,7 +16,9 @@ from clusters.proxies.configuration import ProxyConfiguration
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEALTH_PORT = 10256
 # Of what not every proxy has it has everything.
-FEATURES = frozenset({"firewall-opened", "localhost-node-ports", "invalid-dropped", "rules-restored", "sctp"})
+FEATURES = frozenset(
+    {"firewall-opened", "healthz", "localhost-node-ports", "invalid-dropped", "rules-restored", "sctp"}
+)
 # -P: what lies where the user typed the command must not stand for a package of ours.
 PYTHON = (sys.executable, "-P", "-m")
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which EndpointSlices count, and how several of one Service add up."""
 
-from conformance.sources import DUAL_STACK, LABELS, SLICES
+from conformance.sources import DUAL_STACK, LABELS, REUSED_ADDRESS, SLICES
 from plugins.requirements import everywhere, requirement
 from plugins.services import Port, other_family
 from plugins.slices import Endpoint, Slice
@@ -160,6 +160,7 @@ def ports_in_slices_of_their_own(world):
         "EndpointSlice should support a Service with multiple ports specified in multiple EndpointSlices",
         "EndpointSlice should support a Service with multiple endpoint IPs specified in multiple EndpointSlices",
         "Services should serve multiport endpoints from pods",
+        "EndpointSliceMirroring should mirror a custom Endpoint with multiple subsets and same IP address",
     ],
     arrange=ports_in_slices_of_their_own,
 )
@@ -170,6 +171,99 @@ def test_each_port_has_its_own_slices(world, service, family):
         target = (split.cluster_ip(family, port), "TCP")
 
         world.everywhere("pod", "node").each_must_reach_exactly([target], [backend])
+
+
+def one_address_at_two_ports(world):
+    pod, host = world.backends(1)[0], world.node_at("first").host_backend
+    ports = [dict.fromkeys(("tcp-80", "udp-80"), number) for number in (8080, 8081)]
+    return world.service(slices=[Slice([pod, host], targets=targets) for targets in ports])
+
+
+@requirement(
+    "endpoints.slices.one-address-at-two-ports",
+    must="An address that two EndpointSlices give different numbers for the same port of a Service MUST be reached "
+    "at both: they are two endpoints.",
+    level="extended",
+    since="1.21",
+    source=SLICES,
+    arrange=one_address_at_two_ports,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_one_address_at_two_ports(world, service, family):
+    targets = service.every_cluster_ip(family=family)
+
+    for flows in world.everywhere("pod", "node").open_each(targets):
+        flows.must_reach_all_that_is_allowed()
+        assert len({seen.served_at for seen in flows}) == 4, "two addresses at two ports"
+
+
+def with_a_slice_of_names(world):
+    """The names look like addresses, which a name may."""
+    own, stray = world.backends(2)
+    return world.service(slices=[Slice([own]), Slice([stray], families=["IPv4"], address_type="FQDN")]), own
+
+
+@requirement(
+    "endpoints.slices.names-are-not-addresses",
+    must="EndpointSlices of address type FQDN MUST be ignored by Service proxies.",
+    level="extended",
+    since="1.21",
+    source=SLICES + "#address-types",
+    arrange=with_a_slice_of_names,
+)
+def test_slice_of_names_is_ignored(world, service):
+    with_names, own = service
+
+    world.everywhere("pod", "node").each_must_reach_exactly(with_names.every_cluster_ip(), [own])
+
+
+@requirement(
+    "endpoints.slices.reused-address",
+    must="A ready endpoint MUST be served although a terminating one, of the pod that had its address before, is "
+    "still listed in the same EndpointSlice or in another, and MUST still be once that one is gone.",
+    level="extended",
+    since="1.21",
+    source=REUSED_ADDRESS,
+)
+def test_reused_address_is_served(world):
+    backend, other = world.backends(2)
+    alive = Endpoint(backend, serving=True, terminating=False, pod="pod-new")
+    ghost = Endpoint(backend, ready=False, serving=False, terminating=True, pod="pod-old")
+    beside = Slice([other])
+    shapes = [[[alive, ghost]], [[ghost, alive]], [[alive], [ghost]], [[ghost], [alive]]]
+    services = [world.service(slices=[*map(Slice, shape), beside]) for shape in shapes]
+    targets = [target for service in services for target in service.every_cluster_ip()]
+    world.settle()
+    world.everywhere("pod").each_must_reach_exactly(targets, [backend, other])
+
+    for service in services:
+        living = [Slice([one for one in each.endpoints if one is not ghost]) for each in service.slices]
+        service.set_slices(*living)
+    world.settle()
+
+    world.everywhere("pod").each_must_reach_exactly(targets, [backend, other])
+
+
+@requirement(
+    "endpoints.slices.given-to-another-service",
+    must="When the label kubernetes.io/service-name of an EndpointSlice comes to name another Service, its endpoints "
+    "MUST be used for that one and no longer for the first.",
+    level="extended",
+    since="1.21",
+    source=SLICES + "#ownership",
+)
+def test_slice_is_given_to_another_service(world):
+    stays, goes = world.backends(2)
+    giver, taker = world.service(slices=[Slice([stays]), Slice([goes])]), world.service()
+    anyone = world.everywhere("pod", "node")
+    world.settle()
+    anyone.each_must_reach_exactly(giver.every_cluster_ip(), [stays, goes])
+
+    giver.set_slices(Slice([stays]), Slice([goes], of=taker.name))
+    world.settle()
+
+    anyone.each_must_reach_exactly(giver.every_cluster_ip(), [stays])
+    anyone.each_must_reach_exactly(taker.every_cluster_ip(), [goes])
 
 
 @requirement(

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """healthCheckNodePort: how a load balancer learns which nodes hold endpoints. For kube-proxy's way of telling it."""
 
-from conformance.sources import LOAD_BALANCER_TASK, SOURCE_IP, TERMINATING
+from conformance.sources import ENDPOINT_WEIGHT, LOAD_BALANCER_TASK, SOURCE_IP, TERMINATING
 from plugins.healthchecks import ask_every_node
 from plugins.requirements import everywhere, requirement
-from plugins.slices import Endpoint, terminating
+from plugins.services import Port
+from plugins.slices import Endpoint, Slice, terminating
 
 SOURCE = SOURCE_IP + "#source-ip-for-services-with-type-loadbalancer"
 
@@ -77,28 +78,112 @@ def test_terminating_endpoints_do_not_count(world, service, family):
 
 
 @requirement(
+    "health-check.node-port.tells-the-weight",
+    should="The health check node port SHOULD give the number of the Service's endpoints that the node holds in the "
+    "header X-Load-Balancing-Endpoint-Weight.",
+    level="extended",
+    since="1.28",
+    source=ENDPOINT_WEIGHT,
+    needs=["nodes:3", "external-client"],
+    arrange=on_some_nodes,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_health_check_gives_the_weight(world, service, family):
+    ask_every_node(world, world.vantage("outside"), service, family).must_give_the_weight()
+
+
+@requirement(
+    "health-check.node-port.names-the-service",
+    should="The health check node port SHOULD name the Service in what it answers, in JSON by its header too.",
+    level="extended",
+    since="1.7",
+    source=ENDPOINT_WEIGHT,
+    needs=["nodes:3", "external-client"],
+    arrange=on_some_nodes,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_health_check_names_the_service(world, service, family):
+    ask_every_node(world, world.vantage("outside"), service, family).must_name_the_service()
+
+
+def pods_with_two_ports(world):
+    """Each port in EndpointSlices of its own, so that a pod stands in two."""
+    pods = world.node_at("first").backends[:2]
+    return world.service(
+        kind="LoadBalancer",
+        ports=[Port(80, 8080, "TCP"), Port(443, 8081, "TCP")],
+        slices=[Slice(pods, targets={"tcp-80": 8080}), Slice(pods[:1], targets={"tcp-443": 8081})],
+        externalTrafficPolicy="Local",
+    )
+
+
+@requirement(
+    "health-check.node-port.counts-each-pod-once",
+    should="The health check node port SHOULD count an endpoint once that serves several ports of the Service.",
+    level="extended",
+    since="1.7",
+    source=ENDPOINT_WEIGHT,
+    needs=["external-client"],
+    arrange=pods_with_two_ports,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_health_check_counts_each_pod_once(world, service, family):
+    ask_every_node(world, world.vantage("outside"), service, family).must_count_local_endpoints()
+
+
+@requirement(
     "health-check.node-port.follows-the-endpoints",
-    must="The health check node port MUST follow endpoints that move to another node, and MUST fall silent once the "
-    "policy is no longer Local.",
+    must="The health check node port MUST follow endpoints that come, go and move to another node, MUST fall silent "
+    "once the policy is no longer Local, and MUST answer again when it is.",
     level="extended",
     since="1.7",
     source=SOURCE,
     upstream=[
         "Services should implement NodePort and HealthCheckNodePort correctly when ExternalTrafficPolicy changes",
         "LoadBalancers ExternalTrafficPolicy: Local should only target nodes with endpoints",
+        "LoadBalancers ExternalTrafficPolicy: Local should work for type=LoadBalancer",
     ],
     needs=["nodes:2", "external-client"],
 )
-@everywhere(family=["IPv4", "IPv6"])
-def test_health_check_follows_the_endpoints(world, family):
-    first, second = world.backends(2)
-    service = world.service(kind="LoadBalancer", endpoints=[first], externalTrafficPolicy="Local")
+def test_health_check_follows_the_endpoints(world):
+    [first, other], [second, *_] = (world.node_at(place).backends[:2] for place in ("first", "second"))
+    service = world.service(kind="LoadBalancer", endpoints=[first, other], externalTrafficPolicy="Local")
     for change in (
         lambda: None,
+        lambda: service.set_endpoints([first]),
+        lambda: service.set_endpoints([]),
+        lambda: service.set_endpoints([first, second]),
         lambda: service.set_endpoints([second]),
         lambda: service.change(externalTrafficPolicy="Cluster", healthCheckNodePort=None),
+        lambda: service.change(externalTrafficPolicy="Local"),
     ):
         change()
         world.settle()
 
-        ask_every_node(world, world.vantage("outside"), service, family).must_be_what_the_model_says()
+        for family in world.families:
+            ask_every_node(world, world.vantage("outside"), service, family).must_be_what_the_model_says()
+
+
+@requirement(
+    "health-check.node-port.closed-with-its-service",
+    must="The health check node port of a deleted Service MUST NOT answer any more.",
+    level="extended",
+    since="1.7",
+    source=SOURCE,
+    needs=["external-client"],
+)
+def test_health_check_is_closed_with_its_service(world):
+    outside, on_the_first = world.vantage("outside"), world.backends(1)
+    doomed, other = (
+        world.service(kind="LoadBalancer", endpoints=on_the_first, externalTrafficPolicy="Local") for _ in range(2)
+    )
+    world.settle()
+    for family in world.families:
+        ask_every_node(world, outside, doomed, family).must_be_what_the_model_says()
+
+    doomed.delete()
+    world.settle()
+
+    for service in (doomed, other):
+        for family in world.families:
+            ask_every_node(world, outside, service, family).must_be_what_the_model_says()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """externalTrafficPolicy Local: traffic from outside stays on the node it comes to, and keeps its source."""
 
-from conformance.sources import SOURCE_IP, VIRTUAL_IPS
+from conformance.sources import INTERNAL_LOCAL, SERVICE_API, SOURCE_IP, VIRTUAL_IPS
 from plugins.requirements import everywhere, requirement
 
 POLICY = VIRTUAL_IPS + "#external-traffic-policy"
@@ -146,3 +146,145 @@ def test_policy_changes_to_cluster(world):
     world.settle()
 
     outside.each_must_reach_exactly(node_ports, service)
+
+
+def external_ips_on_one_node(world):
+    """Of type ClusterIP: it is the external IPs that let anybody in from outside."""
+    return world.service(
+        endpoints=world.node_at("first").backends[:2],
+        externalIPs=[*world.virtual_ips(through="first"), *world.virtual_ips(through="second")],
+        externalTrafficPolicy="Local",
+    )
+
+
+@requirement(
+    "traffic-policy.external-local.external-ips-of-type-cluster-ip",
+    must="externalTrafficPolicy Local MUST hold at the external IPs of a Service of type ClusterIP as at those of "
+    "any other.",
+    level="extended",
+    since="1.26",
+    source=SERVICE_API,
+    needs=["nodes:2", "external-client", "lb-route"],
+    arrange=external_ips_on_one_node,
+)
+def test_policy_holds_without_node_ports(world, service):
+    world.everywhere("outside").each_must_reach_all_that_is_allowed(service.every_external_ip())
+
+
+def on_the_second_node(world):
+    return world.service(
+        kind="LoadBalancer", endpoints=world.node_at("second").backends[:2], externalTrafficPolicy="Local"
+    )
+
+
+@requirement(
+    "traffic-policy.external-local.says-nothing-about-cluster-ips",
+    must="externalTrafficPolicy Local MUST NOT keep anybody from reaching endpoints of other nodes at a ClusterIP.",
+    level="extended",
+    since="1.7",
+    source=POLICY,
+    needs=["nodes:2"],
+    arrange=on_the_second_node,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_cluster_ips_are_not_bound_by_the_external_policy(world, service, family):
+    world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(family=family), service)
+
+
+@requirement(
+    "traffic-policy.external-local.node-port.own-node-reaches-every-endpoint",
+    must="Under externalTrafficPolicy Local a node's own pods and processes MUST reach every ready endpoint at its "
+    "node port, wherever it is, as at a load balancer's IP.",
+    level="extended",
+    since="1.17",
+    source=POLICY,
+    upstream=[
+        "Services should implement NodePort and HealthCheckNodePort correctly when ExternalTrafficPolicy changes"
+    ],
+    needs=["nodes:2"],
+    arrange=on_one_node_each,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_own_node_is_exempt_at_its_node_port(world, service, family):
+    for node in world.nodes[:2]:
+        for one in service:
+            world.on(node).each_must_reach_exactly(one.every_node_port(node, family=family), one)
+
+
+@requirement(
+    "traffic-policy.external-local.node-port.other-nodes-are-outside",
+    must="Under externalTrafficPolicy Local pods and processes of other nodes MUST count as external at a node port: "
+    "no endpoint of another node than the one dialled answers them, and none at all where that one has none.",
+    level="extended",
+    since="1.17",
+    source=POLICY,
+    upstream=[
+        (
+            "Services should fallback to local terminating endpoints when there are no ready endpoints "
+            "with externalTrafficPolicy=Local"
+        ),
+        "Services should support externalTrafficPolicy=Local for type=NodePort",
+        "Services should implement NodePort and HealthCheckNodePort correctly when ExternalTrafficPolicy changes",
+    ],
+    needs=["nodes:3"],
+    arrange=on_one_node_each,
+)
+@everywhere(protocol=["TCP", "UDP"])
+def test_other_nodes_are_outside(world, service, protocol):
+    targets = [target for node in world.nodes[:2] for one in service for target in one.every_node_port(node)]
+
+    from_elsewhere = world.on(world.node_at("third"))
+    from_elsewhere.each_must_reach_all_that_is_allowed([target for target in targets if target[1] == protocol])
+
+
+def under_both(world):
+    return world.service(
+        kind="LoadBalancer",
+        endpoints=world.node_at("first").backends[:2],
+        ingress=world.virtual_ips(through="first"),
+        internalTrafficPolicy="Local",
+        externalTrafficPolicy="Local",
+    )
+
+
+@requirement(
+    "traffic-policy.both-local.each-at-its-own-frontends",
+    must="With both traffic policies Local the internal one MUST hold at the ClusterIP and the external one "
+    "everywhere else, neither of them instead of the other.",
+    level="extended",
+    since="1.22",
+    source=INTERNAL_LOCAL,
+    needs=["nodes:2", "external-client", "lb-route"],
+    arrange=under_both,
+)
+def test_both_policies_hold(world, service):
+    balanced, node_ports = service.every_load_balancer_ip(), service.every_node_port(world.node_at("first"))
+
+    world.everywhere("pod", "node").each_must_reach_all_that_is_allowed(service.every_cluster_ip())
+    world.everywhere("pod", "node").each_must_reach_exactly(balanced, service)
+    world.everywhere("outside").each_must_reach_exactly([*node_ports, *balanced], service)
+
+
+@requirement(
+    "traffic-policy.external-local.changed-from-cluster",
+    must="A Service whose externalTrafficPolicy changes from Cluster to Local MUST be served from outside by the "
+    "endpoints of the node that is dialled alone, which see the client's own address.",
+    level="extended",
+    since="1.7",
+    source=POLICY,
+    upstream=[
+        "Services should implement NodePort and HealthCheckNodePort correctly when ExternalTrafficPolicy changes"
+    ],
+    needs=["nodes:2", "external-client"],
+)
+def test_policy_changes_to_local(world):
+    outside = world.everywhere("outside")
+    service = world.service(kind="NodePort", endpoints=[node.backends[0] for node in world.nodes])
+    node_ports = [target for node in world.nodes for target in service.every_node_port(node)]
+    world.settle()
+    outside.each_must_reach_exactly(node_ports, service)
+
+    service.change(externalTrafficPolicy="Local")
+    world.settle()
+
+    outside.each_must_reach_all_that_is_allowed(node_ports)

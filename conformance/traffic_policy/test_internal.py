@@ -94,3 +94,48 @@ def test_node_ports_are_not_bound_by_the_internal_policy(world, service, family)
     node_ports = [target for node in world.nodes for target in service.every_node_port(node, family=family)]
 
     world.everywhere("outside").each_must_reach_exactly(node_ports, service)
+
+
+def with_virtual_ips(world):
+    return world.service(
+        kind="LoadBalancer",
+        endpoints=world.node_at("second").backends[:1],
+        ingress=world.virtual_ips(),
+        externalIPs=world.virtual_ips(),
+        internalTrafficPolicy="Local",
+    )
+
+
+@requirement(
+    "traffic-policy.internal-local.says-nothing-about-external-ips",
+    must="internalTrafficPolicy Local MUST NOT keep pods, nodes or clients outside from reaching endpoints of other "
+    "nodes at a load balancer's IP or at an external IP.",
+    level="extended",
+    since="1.22",
+    source=POLICY,
+    needs=["nodes:2", "external-client", "lb-route"],
+    arrange=with_virtual_ips,
+)
+@everywhere(family=["IPv4", "IPv6"])
+def test_external_ips_are_not_bound_by_the_internal_policy(world, service, family):
+    targets = [*service.every_load_balancer_ip(family=family), *service.every_external_ip(family=family)]
+
+    world.everywhere("pod", "node", "outside").each_must_reach_exactly(targets, service)
+
+
+@requirement(
+    "traffic-policy.internal-local.changed",
+    must="A Service whose internalTrafficPolicy changes to Local MUST be served by the endpoints of the client's own "
+    "node alone, and by all of them once it has changed back to Cluster.",
+    level="extended",
+    since="1.22",
+    source=POLICY,
+    needs=["nodes:2"],
+)
+def test_internal_policy_changes(world):
+    service = world.service(endpoints=[node.backends[0] for node in world.nodes])
+    for policy in ("Cluster", "Local", "Cluster"):
+        service.change(internalTrafficPolicy=policy)
+        world.settle()
+
+        world.everywhere("pod", "node").each_must_reach_all_that_is_allowed(service.every_cluster_ip())

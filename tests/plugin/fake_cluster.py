@@ -36,6 +36,7 @@ from dataplane_ref.model import (
     next_packet,
     verdict,
 )
+from plugins.healthchecks import JSON, PATH, PROXY_PORT, WEIGHT
 from plugins.settle import Clock
 from plugins.world import arrival, entry_of, model_config, node_views
 from tests.plugin.fake_flows import FakeCapture, FakeHeld, FakePaced
@@ -46,6 +47,7 @@ POOL_PORTS = (8080, 8081, 8082)
 # The first settle is the first batch's, the second the first transition's; each has two generations.
 IN_A_TRANSITION = 4
 # Where what no proxy translated ends: the lab's router says so (ICMP net unreachable, ICMPv6 no route).
+LEAVES = "ToBeDeletedByClusterAutoscaler"
 UNROUTED = {"IPv4": (3, 0), "IPv6": (1, 0)}
 
 
@@ -205,17 +207,31 @@ class FakeCluster:
         addresses = {ip for one in self.nodes if one.name == node for ip in one.addresses.values()}
         self._closed = addresses if policy == "DROP" and "firewalled" in self.lies else set()
 
-    def fetch(self, vantage: Vantage, address: Address, path: str) -> HttpAnswer | None:  # noqa: ARG002
-        """A health check node port's answer; nothing else here speaks HTTP."""
+    def fetch(self, vantage: Vantage, address: Address, path: str) -> HttpAnswer | None:
+        """What a health check node port answers, or the proxy of itself; nothing else here speaks HTTP."""
         self._disturb()
         node = next(one for one in self.nodes if address.ip in one.addresses.values())
+        if address.port == PROXY_PORT:
+            return self._told(vantage, address, self._of_itself(node, path))
         state = self._state_for(sentinel=False)
         for service in state.services:
             if service["spec"].get("healthCheckNodePort") == address.port:
                 judged = health(state, service, node.name, "IPv6" if ":" in address.ip else "IPv4")
-                told = json.dumps({"localEndpoints": judged.local_endpoints})
-                return self._told(vantage, address, HttpAnswer(judged.status, {}, told)) if judged.status else None
+                if not judged.status:
+                    return None
+                metadata = service["metadata"]
+                about = {"namespace": metadata["namespace"], "name": metadata["name"]}
+                told = json.dumps({"service": about, "localEndpoints": judged.local_endpoints})
+                headers = {"content-type": JSON, WEIGHT: str(judged.local_endpoints)}
+                return self._told(vantage, address, HttpAnswer(judged.status, headers, told))
         return None
+
+    def _of_itself(self, node: Node, path: str) -> HttpAnswer:
+        """The proxy's own health: bad at /healthz once its node is marked to go."""
+        spec = self.kube.get(NODES, node.name)["spec"]
+        is_leaving = any(taint["key"] == LEAVES for taint in spec.get("taints") or ())
+        is_bad = is_leaving and path == PATH and "stays-eligible" not in self.lies
+        return HttpAnswer(503 if is_bad else 200, {"content-type": JSON}, json.dumps({"lastUpdated": "now"}))
 
     def _told(self, vantage: Vantage, address: Address, answer: HttpAnswer) -> HttpAnswer | None:
         """A health check's answer as lies leave it: what makes a reply silent silences this one too."""

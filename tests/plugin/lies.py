@@ -289,6 +289,7 @@ LIES = {
     "short-affinity": Lie("forgets a client after half of the time"),
     "affinity-from-first": Lie("forgets a client some time after its first connection, however many came later"),
     # What these do stands in fake_cluster.py: health checks are not flows, and the rest is about time.
+    "stays-eligible": Lie("never tells that its node is to go"),
     "always-healthy": Lie("tells load balancers that every node has endpoints"),
     "stale-flows": Lie("a UDP flow never leaves the endpoint it once had"),
     "frozen": Lie("follows no change made after its start, the sentinel's included"),

@@ -207,9 +207,15 @@ CAUGHT = {
             "health-check.node-port.terminating-endpoints-do-not-count",
             "health-check.node-port.follows-the-endpoints",
         ),
-        (REACH,),
+        (REACH, "health-check.proxy.healthy"),
         "HTTP 200, but should be 503",
         ("conformance/health_check", TEST_REACH),
+    ),
+    "stays-eligible": Caught(
+        ("health-check.proxy.leaving-node",),
+        ("health-check.proxy.healthy", "health-check.node-port.follows-the-endpoints"),
+        "node-b HTTP 200, but should be 503",
+        ("conformance/health_check", "--deadline-scale=0.1"),
     ),
     "keeps-deleted": Caught(
         ("clusterip.service.deleted", "nodeport.service.deleted"),

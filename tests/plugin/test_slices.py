@@ -87,3 +87,24 @@ def test_slices_that_are_no_longer_wanted_are_deleted(world: World) -> None:
     assert set(written(world, service)) == {"ipv4", "ipv6"}
     service.delete()
     assert not world.mirror.slices
+
+
+def test_what_a_slice_says_beside_its_endpoints(world: World) -> None:
+    first, second = world.backends(2)
+    unplaced, reused = Endpoint(first, placed=False), Endpoint(second, pod="pod-2")
+    service = world.service(
+        slices=[Slice([unplaced, reused], of="another"), Slice([first], families=["IPv4"], address_type="FQDN")]
+    )
+    slices = written(world, service)
+    assert slices["ipv4"]["metadata"]["labels"]["kubernetes.io/service-name"] == "another"
+    assert [one.get("nodeName") for one in slices["ipv4"]["endpoints"]] == [None, second.node]
+    assert [one.get("targetRef", {}).get("name") for one in slices["ipv4"]["endpoints"]] == [None, "pod-2"]
+    assert slices["1-ipv4"]["addressType"] == "FQDN"
+
+
+def test_a_node_is_relabelled_for_a_while(world: World) -> None:
+    node = world.nodes[0]
+    zone = world.state().node(node.name).zone
+    with world.labelled(node, "topology.kubernetes.io/zone", "elsewhere"):
+        assert world.state().node(node.name).zone == "elsewhere"
+    assert world.state().node(node.name).zone == zone == node.zone
