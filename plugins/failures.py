@@ -10,8 +10,10 @@ from plugins.requirements import Requirement
 LABEL_WIDTH = 12
 
 
-def five_lines(requirement: Requirement, record: Record, what: str, reproduce: str, system: str) -> str:
-    """Requirement, expected, observed, where, reproduce."""
+def five_lines(
+    requirement: Requirement, record: Record, what: str, reproduce: str, system: str, looks_like: str | None = None
+) -> str:
+    """Requirement, expected, observed, where, reproduce; then what more there is to say."""
     lines = (
         (
             "requirement",
@@ -25,6 +27,8 @@ def five_lines(requirement: Requirement, record: Record, what: str, reproduce: s
     text = "\n".join(f"{label:<{LABEL_WIDTH}} {_one_line(value)}" for label, value in lines)
     if record.reason:
         text += f"\n{'note':<{LABEL_WIDTH}} {_one_line(record.reason)}"
+    if looks_like:
+        text += f"\n{'looks like':<{LABEL_WIDTH}} {_one_line(looks_like)}"
     if record.artefacts:
         text += (
             f"\n{'attached':<{LABEL_WIDTH}} {record.artefacts[0].rpartition('/')[0]}/ ({len(record.artefacts)} files)"

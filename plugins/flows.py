@@ -3,7 +3,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -27,7 +27,12 @@ Resume = Callable[[Vantage, Frontend, Protocol, Past], tuple[Verdict, Past]]
 
 
 class ViolationError(AssertionError):
-    """An observation outside its verdict, or a set of observations outside the requirement."""
+    """An observation outside its verdict, or a set of observations outside the requirement.
+
+    Where several probes were judged together, `probes` are all that were found wrong, the one it speaks of first.
+    """
+
+    probes: tuple[tuple[Observation, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +61,17 @@ class Flows:
         __tracebackhide__ = True
         if not self.observations:
             raise ValueError("no flow was opened, so nothing is proved")
-        self.record.saw(self.observations, self.verdict.explain(), summary(self.observations))
+        self.note()
         for number, seen in enumerate(self.observations, start=1):
             problems = problems_of(seen, self.verdict)
             if problems:
                 which = f"flow {number} of {len(self.observations)}, from {seen.src}"
                 raise ViolationError(f"{'; '.join(problems)} ({which})")
         return self
+
+    def note(self) -> None:
+        """From now on, the record speaks of these flows."""
+        self.record.saw(self.observations, self.verdict.explain(), summary(self.observations))
 
     def must_reach_exactly(self, backends: frozenset[str]) -> "Flows":
         """The backends that answered must be these, each at least once, and every flow must have been answered."""
@@ -91,13 +100,33 @@ class Flows:
         return self
 
 
+def judge_all(probes: Iterable[Flows], judge: Callable[[Flows], object]) -> None:
+    """Judge every probe, then raise the first violation: what is intended in one must not hide a bug in another."""
+    __tracebackhide__ = True
+    found: list[tuple[Flows, ViolationError]] = []
+    for flows in probes:
+        try:
+            judge(flows)
+        except ViolationError as error:
+            found.append((flows, error))
+    if found:
+        first, violation = found[0]
+        first.note()
+        violation.probes = tuple(flows.observations for flows, _ in found)
+        raise violation
+
+
+def outcome_of(seen: Observation) -> FlowOutcome:
+    """How a flow ended. What a node drops of its own processes' traffic it may tell them: no packet left it."""
+    dropped = seen.errno in TOLD_OF_A_DROP and seen.icmp is None
+    return FlowOutcome.TIMEOUT if dropped else seen.outcome
+
+
 def problems_of(seen: Observation, verdict: Verdict) -> list[str]:
     """In what an observation leaves its verdict, one sentence each; empty when it is allowed."""
-    # What a node drops of its own processes' traffic it may tell them: no packet left, so it is a drop.
-    dropped = seen.errno in TOLD_OF_A_DROP and seen.icmp is None
     return judge(
         verdict,
-        outcome=str(FlowOutcome.TIMEOUT if dropped else seen.outcome),
+        outcome=str(outcome_of(seen)),
         served_at=seen.served_at,
         client_seen=seen.client_seen,
         reply_src=seen.reply_src,
@@ -227,14 +256,14 @@ class Everywhere:
         """From every vantage, through every target, these backends (of a Service: all that are ready) must answer."""
         __tracebackhide__ = True
         names = whom.ready_backends if isinstance(whom, Service) else frozenset(backend.name for backend in whom)
-        for flows in self.open_each(targets, count=enough_to_see(len(names))):
-            flows.must_reach_exactly(names)
+        judge_all(
+            self.open_each(targets, count=enough_to_see(len(names))), lambda flows: flows.must_reach_exactly(names)
+        )
 
     def each_must_reach_all_that_is_allowed(self, targets: Sequence[Target]) -> None:
         """From every vantage, through every target, what answers must be all that the model allows there."""
         __tracebackhide__ = True
-        for flows in self.open_each(targets):
-            flows.must_reach_all_that_is_allowed()
+        judge_all(self.open_each(targets), Flows.must_reach_all_that_is_allowed)
 
     def each_must_stick_to_one(self, targets: Sequence[Target], *, count: int) -> None:
         """From every vantage, through every target, one and the same backend must answer all of `count` flows.
@@ -250,8 +279,7 @@ class Everywhere:
     def each_must_stay_within_the_verdict(self, targets: Sequence[Target], *, count: int) -> None:
         """From every vantage, through every target, `count` flows may do only what the model allows."""
         __tracebackhide__ = True
-        for flows in self.open_each(targets, count=count):
-            flows.must_stay_within_the_verdict()
+        judge_all(self.open_each(targets, count=count), Flows.must_stay_within_the_verdict)
 
     def lines(self, targets: Sequence[Target]) -> list[Line]:
         """Every vantage with every target."""

@@ -3,7 +3,7 @@
 
 import platform
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from clusters.lab.provider import lab_abilities
 from clusters.proxies.configuration import DEFAULT
 from clusters.proxies.kube_proxy import features_of
 from clusters.proxies.reference import FEATURES
+from plugins.deviations import Deviation
 from plugins.failures import five_lines, save_artefacts
+from plugins.flows import ViolationError
+from plugins.known_bugs import looks_like
 from plugins.options import Settings
 from plugins.oracle import DisagreementError
 from plugins.outcomes import FAILING, Outcome
@@ -22,8 +25,8 @@ from plugins.packets import as_pcap, as_text
 from plugins.record import Record
 from plugins.requirements import Requirement, axes_of, requirement_of
 from plugins.run import Run
-from plugins.selection import unfit, unsupported
-from plugins.session import RECORD, RUN, SETTINGS, reproduce
+from plugins.selection import not_promised, undeclared, unfit
+from plugins.session import DEVIATIONS, KNOWN_BUGS, RECORD, RUN, SETTINGS, reproduce
 from plugins.world import UnfitError
 
 # The first failures get their rules and connection tables saved; later ones mostly repeat them.
@@ -43,17 +46,33 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     settings = item.config.stash[SETTINGS]
     item.stash[RECORD] = new_record(item)
-    reason = unsupported(requirement, _features(settings), settings.release)
+    reason = not_promised(requirement, settings.release)
     if reason:
-        item.stash[RECORD].outcome = Outcome.UNSUPPORTED
+        _unsupported(item.stash[RECORD], ())
         pytest.skip(f"unsupported: {reason}")
+    missing = undeclared(requirement, _features(settings))
+    if missing and "disruptive" in requirement.needs:
+        _unsupported(item.stash[RECORD], missing)
+        pytest.skip(f"unsupported: {_does_not_declare(missing)}, and to try it would do damage")
     run = item.config.stash.get(RUN, None)
     # Before anything is up, the lab's abilities stand for the cluster's: it is the only provider there is.
     abilities = run.cluster.abilities if run else lab_abilities(bpf=settings.loads_bpf, sctp=settings.speaks_sctp)
     reason = unfit(requirement, settings.nodes, abilities)
+    if reason and missing:
+        _unsupported(item.stash[RECORD], missing)
+        pytest.skip(f"unsupported: {_does_not_declare(missing)}; not tried: {reason}")
     if reason:
         item.stash[RECORD].outcome = Outcome.UNFIT
         pytest.skip(f"unfit: {reason}")
+
+
+def _does_not_declare(features: Sequence[str]) -> str:
+    return f"the proxy does not declare {', '.join(features)}"
+
+
+def _unsupported(record: Record, features: Sequence[str], *, works: bool | None = None) -> None:
+    record.outcome = Outcome.UNSUPPORTED
+    record.undeclared = dict.fromkeys(features, works)
 
 
 def _features(settings: Settings) -> frozenset[str] | None:
@@ -89,7 +108,10 @@ def pytest_runtest_makereport(
         return report
     record = item.stash.setdefault(RECORD, new_record(item))
     judge = Judge(item, requirement, record, report)
-    if call.excinfo is not None and isinstance(call.excinfo.value, UnfitError):
+    missing = undeclared(requirement, _features(judge.settings))
+    if missing and judge.tried(missing, call.excinfo):
+        pass
+    elif call.excinfo is not None and isinstance(call.excinfo.value, UnfitError):
         judge.unfit(str(call.excinfo.value))
     elif call.excinfo is not None and not report.skipped:
         judge.failed(call.excinfo)
@@ -127,6 +149,26 @@ class Judge:
         self.report = report
         self.settings: Settings = item.config.stash[SETTINGS]
 
+    def tried(self, missing: Sequence[str], excinfo: pytest.ExceptionInfo[BaseException] | None) -> bool:
+        """A test of what the proxy does not declare counts neither way; False if this phase has nothing to say of it.
+
+        An error of ours is one here as well, and a judgement stands, whatever happened afterwards.
+        """
+        error = excinfo.value if excinfo else None
+        if isinstance(error, UnfitError):
+            reason, works = f"{_does_not_declare(missing)}; not tried: {error}", None
+        elif self.report.when != "call" or self.report.skipped:
+            return False
+        elif error is None and self.record.settled:
+            reason, works = f"works, though {_does_not_declare(missing)}", True
+        elif error is None or isinstance(error, AssertionError | pytest.fail.Exception):
+            reason, works = f"{_does_not_declare(missing)}; tried: {error or self.record.reason}", False
+        else:
+            return False
+        _unsupported(self.record, missing, works=works)
+        self._skipped(f"unsupported: {reason}")
+        return True
+
     def passed(self) -> None:
         """A test that ran to its end passed, unless the dataplane had not settled or the failure was known."""
         record = self.record
@@ -140,6 +182,18 @@ class Judge:
             self._fail("it passes: take it out of the --known-failures file, or name the axes it fails for")
         else:
             record.outcome = Outcome.PASS
+
+    def deviates(self, deviation: Deviation, what: str) -> None:
+        """All that was found wrong is what the proxy means to do; where nothing had settled, that proves nothing."""
+        if not self.record.settled:
+            self.record.outcome = Outcome.UNKNOWN
+            self._fail(f"it deviates as {deviation.id} says, but proves nothing: {self.record.reason}")
+            return
+        self.record.outcome = Outcome.DEVIATES
+        self.record.deviation = deviation.id
+        self.record.reason = what
+        self.report.outcome = "passed"
+        self.report.longrepr = None
 
     def failed(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """A judgement against the dataplane, or an error of our own."""
@@ -163,6 +217,8 @@ class Judge:
                 self.item.warn(ShouldWarning(self._text(str(error))))
             except ShouldWarning as warning:  # the user asked for warnings to be errors
                 self.report.outcome, self.report.longrepr = "failed", str(warning)
+        elif isinstance(error, AssertionError) and (deviation := self._deviation(error)):
+            self.deviates(deviation, str(error))
         elif self._is_known():
             self.record.outcome = Outcome.KNOWN_FAILURE
             self.record.reason = str(error)
@@ -176,10 +232,21 @@ class Judge:
     def unfit(self, reason: str) -> None:
         """The environment lacks something that only the test itself could find out."""
         self.record.outcome = Outcome.UNFIT
+        self._skipped(f"unfit: {reason}")
+        self.record.reason = reason
+
+    def _skipped(self, reason: str) -> None:
         self.record.reason = reason
         self.report.outcome = "skipped"
         path, line, _ = self.item.location
-        self.report.longrepr = (path, line or 0, f"unfit: {reason}")
+        self.report.longrepr = (path, line or 0, reason)
+
+    def _deviation(self, error: AssertionError) -> Deviation | None:
+        """The deviation within which lies all that a failure found wrong: in its probes, or else in the latest."""
+        found = error.probes if isinstance(error, ViolationError) else ()
+        probes = found or (self.record.latest,)
+        named = (self.requirement.id, self.record.axes, self.settings.system, probes)
+        return next((one for one in self.item.config.stash[DEVIATIONS] if one.covers(*named)), None)
 
     def _is_known(self) -> bool:
         return self.settings.is_known_to_fail(self.requirement.id, self.record.axes)
@@ -214,12 +281,14 @@ class Judge:
         run = self.item.config.stash.get(RUN, None)
         if run is not None and run.configured != DEFAULT:
             system += f"; proxy-config {run.configured}"
+        bugs = self.item.config.stash[KNOWN_BUGS]
         text = five_lines(
             self.requirement,
             record,
             what,
             reproduce(self.item.config, self.item.nodeid),
             system,
+            looks_like(bugs, self.requirement.id, self.settings.system, f"{what} [{record.observed}]"),
         )
         record.reason = note
         return text

@@ -18,6 +18,7 @@ import yaml
 from clusters.errors import UsageError
 from clusters.lab.topology import MAX_NODES, MAX_PODS_PER_NODE, MIN_PODS_PER_NODE, POD_NETWORKS, LabPlan, PodNetwork
 from clusters.proxies.command import parse_command
+from plugins.deviations import System
 from plugins.requirements import release
 
 MODES = ("iptables", "nftables", "ipvs", "ebpf")
@@ -86,6 +87,13 @@ class Settings:
         if data["release"]:
             data["release"] = tuple(data["release"])
         return cls(**data)
+
+    @property
+    def system(self) -> System:
+        """What is judged, as data about proxies names it."""
+        numbers = self.version.split(".")
+        known = len(numbers) > 1 and numbers[0].isdigit() and numbers[1].isdigit()
+        return System(self.proxy, self.mode, release(self.version) if known else None)
 
     @property
     def keeps_lab(self) -> bool:

@@ -14,7 +14,11 @@ KEPT = 3
 
 @dataclass(slots=True)
 class Record:
-    """Filled while the test runs; `as_dict` is the contract of `report/requirements.jsonl`."""
+    """Filled while the test runs; `as_dict` is the contract of `report/requirements.jsonl`.
+
+    `undeclared` are the features that the proxy does not declare, and whether this test found them to work (None: it
+    was not tried). `latest` is all of the latest probe, for this process only.
+    """
 
     id: str
     level: str
@@ -32,13 +36,16 @@ class Record:
     settled: bool = True
     oracle_asked: bool = False
     deviation: str | None = None
+    undeclared: dict[str, bool | None] = field(default_factory=dict)
     artefacts: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    latest: tuple[Observation, ...] = ()
 
     def saw(self, observations: Sequence[Observation], expected: str, observed: str) -> None:
         """Remember the latest probe: a failure speaks of the one it came from."""
         self.expected = expected
         self.observed = observed
+        self.latest = tuple(observations)
         self.observations = [seen.as_dict() for seen in observations[:KEPT]]
         if observations:
             first = observations[0]
@@ -64,6 +71,7 @@ class Record:
             "settled": self.settled,
             "oracle_asked": self.oracle_asked,
             "deviation": self.deviation,
+            "undeclared": self.undeclared,
             "artefacts": self.artefacts,
             "seconds": round(self.seconds, 4),
         }

@@ -13,7 +13,7 @@ from plugins.outcomes import Judged, Outcome, Status, exit_status
 from plugins.record import Record
 from plugins.run import Run
 from plugins.selection import CORE, Core
-from plugins.session import RUN, SETTINGS, selects_all_of_conformance, selects_conformance
+from plugins.session import DEVIATIONS, RUN, SETTINGS, selects_all_of_conformance, selects_conformance
 
 KEY = "plumbline"
 SHOWN_TOOLS = ("iptables", "nft")
@@ -152,8 +152,36 @@ class Report:
             outcomes = ", ".join(f"{counts[one.word]} {one.word}" for one in Outcome if counts[one.word])
             ids = {record["id"] for record in records}
             lines.append(f"{topic:<16} {len(ids):>12}  {len(records):>5}  {outcomes}")
-        lines += [self._verdict_on_core(), self._oracle(), *self._phases(), f"written: {self._path.parent}/"]
+        lines += [
+            *self._deviations(),
+            *self._undeclared(),
+            self._verdict_on_core(),
+            self._oracle(),
+            *self._phases(),
+            f"written: {self._path.parent}/",
+        ]
         return lines
+
+    def _deviations(self) -> list[str]:
+        """Each deviation that was met: in how many tests, what it means, and who says so."""
+        counts = Counter(record["deviation"] for record in self._records if record["deviation"])
+        return [
+            f"deviates: {one.id} ({counts[one.id]} tests): {one.sentence} {one.source}"
+            for one in self._config.stash[DEVIATIONS]
+            if counts[one.id]
+        ]
+
+    def _undeclared(self) -> list[str]:
+        """Features that the proxy does not declare, and of which every requirement is met all the same."""
+        found: dict[str, list[bool | None]] = {}
+        for record in self._records:
+            for feature, works in record["undeclared"].items():
+                found.setdefault(feature, []).append(works)
+        return [
+            f"feature {feature}: works, though the proxy does not declare it ({len(tests)} tests)"
+            for feature, tests in sorted(found.items())
+            if all(tests)
+        ]
 
     def _verdict_on_core(self) -> str:
         """Certified only if every test of every core requirement was collected, selected, run, and passed."""

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import pytest
@@ -32,7 +33,7 @@ PLACES = ("first", "second", "third")
 # Every node has a proxy of its own, so what holds on one says nothing about the others.
 ON_EVERY_NODE = tuple(f"{kind}@{place}" for place in PLACES for kind in ("pod", "node"))
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)+")
-_RELEASE = re.compile(r"1\.\d+")
+RELEASE = re.compile(r"1\.\d+")
 _NEED = re.compile(r"nodes:[1-9]\d*|proxy-config:\{.*\}")
 _CONFIGURATION = "proxy-config:"
 
@@ -143,7 +144,7 @@ def _problems(declared: Requirement, must: str | None, should: str | None) -> li
     problems += [
         f"{field}= must be a Kubernetes release such as '1.26', not {value!r}"
         for field, value in (("since", declared.since), ("until", declared.until))
-        if value is not None and not _RELEASE.fullmatch(str(value))
+        if value is not None and not RELEASE.fullmatch(str(value))
     ]
     if not str(declared.source).startswith("https://"):
         problems.append("source= must be the https:// URL of the documentation or KEP that says so")
@@ -191,6 +192,17 @@ def configuration_of(item: pytest.Item) -> ProxyConfiguration:
     """How the proxy must be configured for a test."""
     found = requirement_of(item)
     return found.configuration if found else DEFAULT
+
+
+def ids_in(directory: Path) -> frozenset[str]:
+    """The ids of the requirements below a directory, told from its text: collection may have left some out.
+
+    Whatever else is written as an id is (in `after`, for instance) counts too.
+    """
+    written = re.compile(rf'"({_ID.pattern})"')
+    return frozenset(
+        found[1] for path in directory.rglob("*.py") for found in written.finditer(path.read_text(encoding="utf-8"))
+    )
 
 
 def axes_of(item: pytest.Item) -> Mapping[str, str]:

@@ -126,14 +126,18 @@ def _is_transition(item: pytest.Item) -> bool:
     return found is None or found.arrange is None
 
 
-def unsupported(found: Requirement, features: frozenset[str] | None, promised: tuple[int, int] | None) -> str | None:
-    """Why a requirement does not apply to the proxy, or None."""
+def not_promised(found: Requirement, promised: tuple[int, int] | None) -> str | None:
+    """Why a requirement does not hold for the proxy's release, or None."""
     if promised and release(found.since) > promised:
         return f"holds since Kubernetes {found.since}, and the proxy is {promised[0]}.{promised[1]}"
     if promised and found.until and release(found.until) < promised:
         return f"held until Kubernetes {found.until}, and the proxy is {promised[0]}.{promised[1]}"
-    missing = [feature for feature in found.features if features is not None and feature not in features]
-    return f"the proxy does not declare {', '.join(missing)}" if missing else None
+    return None
+
+
+def undeclared(found: Requirement, features: frozenset[str] | None) -> tuple[str, ...]:
+    """What a requirement is about that the proxy does not declare; `features` None: nobody says what it has."""
+    return tuple(feature for feature in found.features if features is not None and feature not in features)
 
 
 def unfit(found: Requirement, nodes: int, abilities: frozenset[str]) -> str | None:

@@ -5,6 +5,7 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from clusters import binaries, host
 from clusters.errors import UsageError
 from clusters.proxies.command import check_program
 from clusters.proxies.reference import own_version
-from plugins import hooks
+from plugins import deviations, hooks, known_bugs
 from plugins.options import Settings, add_options, asked_for, parse
 from plugins.record import Record
-from plugins.requirements import release
+from plugins.requirements import ids_in, release
 from plugins.run import Run, controller_pid
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +26,8 @@ CONFORMANCE = ROOT / "conformance"
 SETTINGS = pytest.StashKey[Settings]()
 RUN = pytest.StashKey[Run]()
 RECORD = pytest.StashKey[Record]()
+DEVIATIONS = pytest.StashKey[tuple[deviations.Deviation, ...]]()
+KNOWN_BUGS = pytest.StashKey[tuple[known_bugs.KnownBug, ...]]()
 # Options with which pytest runs no test.
 SHOW_ONLY = (
     *("requirements", "collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test"),
@@ -66,6 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if workerinput is not None:
         if "plumbline_settings" in workerinput:
             config.stash[SETTINGS] = Settings.loads(workerinput["plumbline_settings"])
+            _load_data(config)
         return
     option = config.option
     if any(getattr(option, name, False) for name in SHOW_ONLY):
@@ -75,9 +79,29 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(HOW_TO_START)
         return
     try:
-        config.stash[SETTINGS] = _complete(parse(option), config)
+        settings = parse(option)
+        ids = _load_data(config)
+        _check_known_failures(settings.known_failures, ids, option.known_failures)
+        config.stash[SETTINGS] = _complete(settings, config)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _load_data(config: pytest.Config) -> frozenset[str]:
+    """What is said of proxies we know, checked whole; returns the ids of all requirements. Raises UsageError."""
+    ids = ids_in(CONFORMANCE)
+    config.stash[DEVIATIONS] = deviations.load(ids)
+    config.stash[KNOWN_BUGS] = known_bugs.load(ids)
+    return ids
+
+
+def _check_known_failures(entries: Sequence[str], ids: frozenset[str], file: str | None) -> None:
+    """Raise UsageError for a known failure of a requirement that does not exist: nobody would miss its passing."""
+    unknown = [name for entry in entries if (name := entry.split()[0]) not in ids]
+    if unknown:
+        close = get_close_matches(unknown[0], ids, n=1)
+        meant = f"did you mean {close[0]!r}?" if close else "--requirements prints them all"
+        raise UsageError(f"--known-failures={file}: there is no requirement {unknown[0]!r}; {meant}")
 
 
 @pytest.hookimpl(optionalhook=True)

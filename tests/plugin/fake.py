@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from clusters import host
+from clusters import binaries, host
 from clusters.api import Cluster
 from clusters.host import HostReport
-from plugins import settle
+from clusters.store import Binary
+from plugins import deviations, known_bugs, settle
 from plugins.options import Settings
 from tests.plugin.fake_cluster import FakeClock, FakeCluster
 from tests.plugin.fake_oracle import FakeOracle
@@ -33,6 +34,8 @@ MACHINE = HostReport(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--oracle", choices=("agrees", "contradicts"), help="have a second opinion on the model")
+    parser.addoption("--deviations", metavar="DIR", help="other deviations, of which the fake may be the kube-proxy")
+    parser.addoption("--known-bugs", metavar="FILE", help="known bugs in place of those of conformance/")
     parser.addoption("--lie", action="append", default=[], choices=tuple(LIES), help="break the fake dataplane")
 
 
@@ -40,6 +43,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     patch = pytest.MonkeyPatch()
     patch.setattr(host, "check", lambda _mode, **_: MACHINE)
+    if config.getoption("--deviations"):
+        patch.setattr(binaries, "find", _any_program)
+    for option, module, name in (
+        ("--deviations", deviations, "DIRECTORY"),
+        ("--known-bugs", known_bugs, "FILE"),
+    ):
+        if config.getoption(option):
+            patch.setattr(module, name, Path(config.getoption(option)))
     config.add_cleanup(patch.undo)
     clock = FakeClock()
     patch.setattr(settle.Clock, "now", lambda _: clock.passed)
@@ -47,6 +58,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Fake(frozenset(config.getoption("--lie")), clock))
     if config.getoption("--oracle"):
         config.pluginmanager.register(WithOracle(contradicts=config.getoption("--oracle") == "contradicts"))
+
+
+def _any_program(tool: str, *, version: str | None = None, **_: object) -> Binary:  # noqa: ARG001
+    """A kube-proxy of any release: it is never run."""
+    return Binary(Path("/bin/sh"), version or binaries.DEFAULT_KUBERNETES, "cache")
 
 
 class Fake:

@@ -23,7 +23,7 @@ pytestmark = runs(
 )
 # The outcome as pytest prints it for a test in verbose mode.
 WORDS = {"passed": "PASSED", "warned": "PASSED", "failed": "FAILED", "xfailed": "XFAIL", "skipped": "SKIPPED"}
-# Nothing sets these yet.
+# Nothing sets the second yet; the first: test_deviations.py.
 NOT_YET = {Outcome.DEVIATES, Outcome.BLOCKED}
 
 

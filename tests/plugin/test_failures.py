@@ -86,6 +86,11 @@ def test_a_note_and_attachments_come_after_the_five() -> None:
     ]
 
 
+def test_a_bug_it_looks_like_is_named() -> None:
+    shown = five_lines(REQUIREMENT, record(SEEN), "observed x", "pytest x", "kernel 6", "kubernetes#7: https://x/7")
+    assert shown.split("\n")[5:] == ["looks like   kubernetes#7: https://x/7"]
+
+
 def test_a_record_speaks_of_its_latest_probe() -> None:
     made = record(SEEN)
     made.saw([replace(SEEN, protocol="UDP")] * 5, "later", "5 × timeout")

@@ -286,6 +286,20 @@ def test_each_target_must_stay_within_the_verdict(deaf: tuple[World, Service, Ev
         pods.each_must_stay_within_the_verdict(targets, count=2)
 
 
+def test_all_that_was_wrong_is_told(deaf: tuple[World, Service, Everywhere]) -> None:
+    """What is wrong first must not hide what is wrong after it; the record speaks of the first."""
+    world, service, pods = deaf
+    assert isinstance(world.cluster, Bent)
+    targets = [*service.every_cluster_ip(), *service.every_cluster_ip()[:2]]
+    with pytest.raises(ViolationError) as caught:
+        pods.each_must_stay_within_the_verdict(targets, count=2)
+    wrong = [probe[0].dst for probe in caught.value.probes]
+    assert set(wrong) == {world.cluster.deaf}
+    assert len(wrong) == 2 * len(world.nodes), "by TCP and by UDP"
+    assert all(len(probe) == 2 for probe in caught.value.probes)
+    assert world.record.latest == caught.value.probes[0]
+
+
 @pytest.mark.parametrize("node", ["node-a", "node-b", "node-c"])
 def test_one_node_that_is_wrong_is_enough(node: str, deaf: tuple[World, Service, Everywhere]) -> None:
     """Every node has a proxy of its own."""

@@ -73,3 +73,23 @@ def test_on_other_axes_it_is_a_failure(finished: Finished) -> None:
     assert finished.status == 1
     by_family = {one["axes"]["family"]: one["outcome"] for one in finished.records}
     assert by_family == {"IPv4": "fail", "IPv6": "known-failure"}
+
+
+@runs(
+    "--known-failures={case}/known.txt", "conformance/endpoints", files={"known.txt": f"{NOT_READY}d family=IPv6\n"}
+)
+def test_one_of_a_requirement_that_does_not_exist_is_refused(finished: Finished) -> None:
+    """Nobody would notice that it never comes true."""
+    assert finished.status == 4
+    says = f"there is no requirement '{NOT_READY}d'; did you mean '{NOT_READY}'?"
+    assert f"ERROR: --known-failures={finished.case}/known.txt: {says}" in finished.err
+
+
+@runs("--known-failures={case}/known.txt", "conformance/endpoints", files={"known.txt": "what.on-earth\n"})
+def test_nothing_like_it_exists_either(finished: Finished) -> None:
+    assert "there is no requirement 'what.on-earth'; --requirements prints them all" in finished.err
+
+
+@runs("--known-failures={case}/known.txt", "conformance/source", files=FILE)
+def test_it_may_be_of_a_part_that_is_not_collected(finished: Finished) -> None:
+    assert finished.status == 0

@@ -334,7 +334,8 @@ def test_what_is_no_time(text: str) -> None:
 
 def test_settings_survive_the_way_to_a_worker(pytester: pytest.Pytester, tmp_path: Path) -> None:
     known = tmp_path / "known.txt"
-    known.write_text("a.b # why\n\n  c.d   family=IPv6 protocol=TCP\n#e.f\n", encoding="utf-8")
+    reach, gone = "clusterip.reach.every-ready-endpoint", "clusterip.service.deleted"
+    known.write_text(f"{reach} # why\n\n  {gone}   family=IPv6 protocol=TCP\n#e.f\n", encoding="utf-8")
     config = configured(
         pytester,
         "--proxy-command=sh -c '{node} {{}}'",
@@ -346,7 +347,7 @@ def test_settings_survive_the_way_to_a_worker(pytester: pytest.Pytester, tmp_pat
     settings = parse(config.option)
     assert settings.command == ("sh", "-c", "{node} {{}}")
     assert settings.release == (1, 36)
-    assert settings.known_failures == ("a.b", "c.d family=IPv6 protocol=TCP")
+    assert settings.known_failures == (reach, f"{gone} family=IPv6 protocol=TCP")
     assert settings.families == FAMILIES["ipv6"]
     assert settings.ready_deadline == 120.0
     assert Settings.loads(settings.dumps()) == settings

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from plugins.requirements import Requirement, everywhere, release, requirement
-from plugins.selection import unfit, unsupported
+from plugins.selection import not_promised, undeclared, unfit
 from tests.plugin.miniature import HEAD
 from tests.plugin.runs import Finished, runs
 
@@ -17,6 +17,7 @@ COMPLETE: dict[str, Any] = {
     "since": "1.26",
     "source": "https://kubernetes.io/docs/",
 }
+BOTH = ("affinity", "maglev")
 
 
 def declared(**changes: Any) -> Requirement:
@@ -99,20 +100,30 @@ def test_an_unknown_axis_is_one_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("promised", "features", "reason"),
+    ("promised", "reason"),
     [
-        (None, None, None),
-        ((1, 26), None, None),
-        ((1, 30), frozenset({"affinity"}), None),
-        ((1, 25), None, "holds since Kubernetes 1.26, and the proxy is 1.25"),
-        ((1, 41), None, "held until Kubernetes 1.40, and the proxy is 1.41"),
-        ((1, 30), frozenset(), "the proxy does not declare affinity"),
+        (None, None),
+        ((1, 26), None),
+        ((1, 40), None),
+        ((1, 25), "holds since Kubernetes 1.26, and the proxy is 1.25"),
+        ((1, 41), "held until Kubernetes 1.40, and the proxy is 1.41"),
     ],
 )
-def test_what_a_proxy_does_not_promise_is_unsupported(
-    promised: tuple[int, int] | None, features: frozenset[str] | None, reason: str | None
-) -> None:
-    assert unsupported(declared(until="1.40", features=["affinity"]), features, promised) == reason
+def test_what_a_release_does_not_promise(promised: tuple[int, int] | None, reason: str | None) -> None:
+    assert not_promised(declared(until="1.40"), promised) == reason
+
+
+@pytest.mark.parametrize(
+    ("features", "missing"),
+    [
+        (None, ()),
+        (frozenset({"affinity", "maglev"}), ()),
+        (frozenset({"affinity"}), ("maglev",)),
+        (frozenset(), BOTH),
+    ],
+)
+def test_what_a_proxy_does_not_declare(features: frozenset[str] | None, missing: tuple[str, ...]) -> None:
+    assert undeclared(declared(features=BOTH), features) == missing
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 
 import pytest
 
+from plugins.requirements import ids_in
 from tests.plugin.miniature import HEAD
-from tests.plugin.runs import Finished, runs
+from tests.plugin.runs import ROOT, Finished, runs
 
 LEVELS = (
     HEAD
@@ -123,6 +124,14 @@ def test_the_list_is_sorted_and_nothing_else(finished: Finished) -> None:
         assert level in ("core", "extended", "record")
         assert since.startswith("1.")
         assert " MUST " in sentence or " SHOULD " in sentence
+
+
+@runs("--requirements", proxy=False, fake=False)
+def test_ids_can_be_told_from_the_text(finished: Finished) -> None:
+    """Known failures and deviations are checked before anything is collected."""
+    ids = ids_in(ROOT / "conformance")
+    assert {line.partition("\t")[0] for line in finished.lines} <= ids
+    assert "clusterip.reach.no-such-thing" not in ids
 
 
 @runs("--requirements", "-n", "2", proxy=False, fake=False)

@@ -23,6 +23,7 @@ CONTRACT = {
     "settled",
     "oracle_asked",
     "deviation",
+    "undeclared",
     "artefacts",
     "seconds",
 }
@@ -54,6 +55,7 @@ def test_a_line_has_the_fields_of_the_contract(finished: Finished) -> None:
         assert record["settled"] is True
         assert record["oracle_asked"] is False
         assert record["deviation"] is None
+        assert record["undeclared"] == {}
         assert record["artefacts"] == []
         assert record["seconds"] >= 0
 
