@@ -145,8 +145,8 @@ def test_without_a_probe_the_axes_of_the_test_decide() -> None:
             "'says-nothing' has source: 'http://example.invalid', which must be the https:// URL of what says so",
         ),
         (
-            changed(axes={"colour": ["red"]}),
-            f"'says-nothing' has axes: {{'colour': ['red']}}, which must be a mapping of {AXIS_NAMES} to lists of values",
+            changed(axes={"hue": []}),
+            f"'says-nothing' has axes: {{'hue': []}}, which must be a mapping of {AXIS_NAMES} to lists of values",
         ),
         (
             changed(axes={"protocol": ["ICMP"]}),
