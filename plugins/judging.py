@@ -23,7 +23,7 @@ from plugins.oracle import DisagreementError
 from plugins.outcomes import FAILING, Outcome
 from plugins.packets import as_pcap, as_text
 from plugins.record import Record
-from plugins.requirements import Requirement, axes_of, requirement_of
+from plugins.requirements import SCHEDULER, Requirement, axes_of, requirement_of
 from plugins.run import Run
 from plugins.selection import not_promised, undeclared, unfit
 from plugins.session import DEVIATIONS, KNOWN_BUGS, RECORD, RUN, SETTINGS, reproduce
@@ -51,9 +51,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _unsupported(item.stash[RECORD], ())
         pytest.skip(f"unsupported: {reason}")
     missing = undeclared(requirement, _features(settings))
-    if missing and "disruptive" in requirement.needs:
+    why = _not_to_be_tried(requirement, missing) if missing else None
+    if why is not None:
         _unsupported(item.stash[RECORD], missing)
-        pytest.skip(f"unsupported: {_does_not_declare(missing)}, and to try it would do damage")
+        pytest.skip(f"unsupported: {_does_not_declare(missing)}{why}")
     run = item.config.stash.get(RUN, None)
     # Before anything is up, the lab's abilities stand for the cluster's: it is the only provider there is.
     abilities = run.cluster.abilities if run else lab_abilities(bpf=settings.loads_bpf, sctp=settings.speaks_sctp)
@@ -68,6 +69,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _does_not_declare(features: Sequence[str]) -> str:
     return f"the proxy does not declare {', '.join(features)}"
+
+
+def _not_to_be_tried(requirement: Requirement, missing: Sequence[str]) -> str | None:
+    """Why a requirement about what is not declared is not even tried, as the end of a sentence; None where it is."""
+    if "disruptive" in requirement.needs:
+        return ", and to try it would do damage"
+    # It chooses in some other way, which is not for it to be both.
+    return "" if any(feature.startswith(SCHEDULER) for feature in missing) else None
 
 
 def _unsupported(record: Record, features: Sequence[str], *, works: bool | None = None) -> None:

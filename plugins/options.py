@@ -19,7 +19,7 @@ from clusters.errors import UsageError
 from clusters.lab.topology import MAX_NODES, MAX_PODS_PER_NODE, MIN_PODS_PER_NODE, POD_NETWORKS, LabPlan, PodNetwork
 from clusters.proxies.command import parse_command
 from plugins.deviations import System
-from plugins.requirements import release
+from plugins.requirements import SCHEDULER, release
 
 MODES = ("iptables", "nftables", "ipvs", "ebpf")
 PROXIES = ("kube-proxy", "ebpf", "kube-router", "command", "none")
@@ -234,7 +234,7 @@ def parse(options: argparse.Namespace) -> Settings:
         ready_deadline=seconds("--proxy-ready", options.proxy_ready) * options.deadline_scale,
         sync=options.proxy_sync,
         settle=declared.get("settle"),
-        features=tuple(declared.get("features", ())),
+        features=(*declared.get("features", ()), *_scheduler(declared)),
         known_failures=_known_failures(options.known_failures),
         nodes=options.nodes,
         pods_per_node=options.pods_per_node,
@@ -362,10 +362,17 @@ def _features(file: str | None) -> dict[str, Any]:
         raise UsageError(f"--features={file} must be a mapping with the keys features, settle, scheduler")
     if data.get("settle") not in (None, "ordered", "converge"):
         raise UsageError(f"--features={file}: settle must be ordered or converge, not {data['settle']!r}")
+    if not isinstance(data.get("scheduler") or "", str):
+        raise UsageError(f"--features={file}: scheduler must be a name such as random, not {data['scheduler']!r}")
     data["features"] = names = data.get("features") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"--features={file}: features must be a list of names")
     return data
+
+
+def _scheduler(declared: Mapping[str, Any]) -> list[str]:
+    """The scheduler that is declared, as a feature."""
+    return [f"{SCHEDULER}{declared['scheduler']}"] if declared.get("scheduler") else []
 
 
 def _known_failures(file: str | None) -> tuple[str, ...]:

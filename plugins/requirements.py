@@ -30,6 +30,8 @@ NEEDS = frozenset(
 )
 AXES = ("vantage", "protocol", "family", "frontend", "node")
 PLACES = ("first", "second", "third")
+# How the features are called of which a proxy has one at a time: `scheduler-rr`.
+SCHEDULER = "scheduler-"
 # Every node has a proxy of its own, so what holds on one says nothing about the others.
 ON_EVERY_NODE = tuple(f"{kind}@{place}" for place in PLACES for kind in ("pod", "node"))
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)+")

@@ -86,6 +86,7 @@ class Service:
     families: tuple[Family, ...]
     slices: tuple[Slice, ...] = ()
     ingress: tuple[Object, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
     cidrs: tuple[str, ...] = ()
     _written: dict[str, Object] = field(default_factory=dict)
     _health_check_port: int = 0
@@ -97,7 +98,8 @@ class Service:
         """POST the Service, its status where it is a load balancer's, then its slices; before it, its ServiceCIDR."""
         if self.cidrs:
             self.kube.create(SERVICE_CIDRS, {"metadata": {"name": self.name}, "spec": {"cidrs": list(self.cidrs)}})
-        body = {"metadata": {"name": self.name, "labels": dict(self.labels)}, "spec": self.spec}
+        metadata = {"name": self.name, "labels": dict(self.labels), "annotations": dict(self.annotations)}
+        body = {"metadata": metadata, "spec": self.spec}
         self.mirror.services[self.name] = self.kube.create(SERVICES, body)
         if self.ingress:
             self._set_status()

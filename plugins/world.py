@@ -203,6 +203,7 @@ class World:
         ports: Sequence[Port] | None = None,
         kind: str = "ClusterIP",
         labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
         ingress: Iterable[Object | str] = (),
         cidrs: Iterable[str] = (),
         **spec: Any,
@@ -225,6 +226,7 @@ class World:
             families=self.families,
             slices=tuple(slices) if slices is not None else (Slice(endpoints),),
             ingress=tuple({"ip": item} if isinstance(item, str) else item for item in ingress),
+            annotations=annotations or {},
             cidrs=tuple(cidrs),
         )
         self._scope.append(made)

@@ -27,7 +27,10 @@ IN_EVERY_MODE = frozenset({"healthz", "sctp"})
 FEATURES: Mapping[str, frozenset[str]] = {
     # Node ports on 127.0.0.1; what conntrack calls invalid is dropped; rules that others deleted come back; what a
     # firewall would not forward is let through.
-    "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", "firewall-opened"}),
+    "iptables": frozenset(
+        {LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", "firewall-opened", "scheduler-random"}
+    ),
+    "nftables": frozenset({"scheduler-random"}),
 }
 
 

@@ -15,9 +15,11 @@ from clusters.proxies.configuration import ProxyConfiguration
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEALTH_PORT = 10256
-# Of what not every proxy has it has everything.
+SCHEDULERS = ("random", "rr", "wrr", "lc", "sh", "dh", "sed", "nq", "maglev")
+# Of what not every proxy has it has everything. Services choose their scheduler, and weights, by annotations.
 FEATURES = frozenset(
-    {"firewall-opened", "healthz", "localhost-node-ports", "invalid-dropped", "rules-restored", "sctp"}
+    {"firewall-opened", "healthz", "localhost-node-ports", "invalid-dropped", "rules-restored", "sctp", "weights"}
+    | {f"scheduler-{name}" for name in SCHEDULERS}
 )
 # -P: what lies where the user typed the command must not stand for a package of ours.
 PYTHON = (sys.executable, "-P", "-m")

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether endpoints are chosen as a scheduler promises: counts of a probe's flows, held against `statistics.py`.
+
+Every flow has a source port of its own, every one must be answered, and nothing is tried again.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+from clusters.observation import FlowOutcome
+from plugins.flows import Flows, Prober, ViolationError
+from plugins.services import Target
+from plugins.statistics import ALPHA, Effect, Repeats, Spread
+
+
+def must_be_even(vantage: Prober, targets: Sequence[Target], effect: Effect) -> None:
+    """Through each target, every endpoint that the model allows must get an equal share, but for chance.
+
+    One whose share is `effect` of every other's is noticed with the chance `statistics.POWER`.
+    """
+    __tracebackhide__ = True
+    for target in targets:
+        allowed = len(vantage.ask(vantage.vantage, *target).answers)
+        must_fit(vantage, target, Spread.even(allowed, effect), f"one endpoint with {effect} of each other's share")
+
+
+def must_fit(vantage: Prober, target: Target, spread: Spread, effect: str) -> None:
+    """Open as many flows as the plan needs; what each endpoint gets must be what a fair chooser could have given."""
+    __tracebackhide__ = True
+    flows = answered(vantage.open(*target, count=spread.flows))
+    counts = counts_of(flows)
+    note(flows, f"even shares; {spread.flows} flows notice {effect} with a chance of {spread.power:.4f}")
+    chance = spread.chance(counts)
+    if chance < ALPHA:
+        raise ViolationError(
+            f"endpoints got {', '.join(map(str, counts))} of {spread.flows} flows, which a fair choice gives with "
+            f"a chance of {chance:.1g}, less than {ALPHA:.0e}"
+        )
+
+
+def must_be_independent(vantage: Prober, targets: Sequence[Target]) -> None:
+    """Through each target, a choice must be the same as the one before as often as chance has it."""
+    __tracebackhide__ = True
+    for target in targets:
+        repeats = Repeats(len(vantage.ask(vantage.vantage, *target).answers))
+        flows = answered(vantage.open(*target, count=repeats.flows))
+        note(flows, f"independent choices; half as many repeats or half more, with a chance of {repeats.power:.4f}")
+        choices = choices_of(flows)
+        chance = repeats.chance(choices)
+        if chance < ALPHA:
+            same = sum(one == other for one, other in pairwise(choices))
+            raise ViolationError(
+                f"{same} of {len(choices) - 1} flows had the endpoint of the flow before, which independent choices "
+                f"give with a chance of {chance:.1g}, less than {ALPHA:.0e}"
+            )
+
+
+def must_take_turns(flows: Flows) -> None:
+    """Of one stream of flows, no endpoint that the model allows may get two more than another."""
+    __tracebackhide__ = True
+    counts = counts_of(answered(flows))
+    if max(counts) - min(counts) > 1:
+        raise ViolationError(f"endpoints got {', '.join(map(str, counts))} flows, which are no turns")
+
+
+def must_have_counts(flows: Sequence[Flows], expected: Sequence[int]) -> None:
+    """What the endpoints got of these flows, fewest first, must be exactly this."""
+    __tracebackhide__ = True
+    counts = sorted(sum((Counter(choices_of(answered(one))) for one in flows), Counter()).values())
+    counts = [0] * (len(expected) - len(counts)) + counts
+    if counts != sorted(expected):
+        raise ViolationError(
+            f"endpoints got {', '.join(map(str, counts))} flows, but should {', '.join(map(str, sorted(expected)))}"
+        )
+
+
+def choices_of(flows: Flows) -> list[str]:
+    """Who answered each flow, in the order in which they were opened."""
+    return [str(seen.served_at) for seen in flows]
+
+
+def counts_of(flows: Flows) -> list[int]:
+    """How many flows each endpoint that the model allows has answered, in the order of their addresses."""
+    seen = Counter(choices_of(flows))
+    return [seen[endpoint] for endpoint in sorted(str(answer) for answer in flows.verdict.answers)]
+
+
+def answered(flows: Flows) -> Flows:
+    """The same flows, of which every one was answered by an allowed endpoint."""
+    __tracebackhide__ = True
+    flows.must_stay_within_the_verdict()
+    unanswered = sum(seen.outcome is not FlowOutcome.REPLY for seen in flows)
+    if unanswered:
+        raise ViolationError(f"{unanswered} of {len(flows.observations)} flows were not answered")
+    return flows
+
+
+def note(flows: Flows, expected: str) -> None:
+    """Say in the record what is expected of the flows together."""
+    flows.record.expected = f"{flows.record.expected}\n{expected}"
