@@ -75,6 +75,25 @@ def must_have_counts(flows: Sequence[Flows], expected: Sequence[int]) -> None:
         )
 
 
+def open_again(vantage: Prober, target: Target, flows: Flows) -> Flows:
+    """The same flows once more, each from its own source port."""
+    ports = [seen.src.port for seen in flows if seen.src]
+    requests = [vantage.request(*target, port) for port in ports]
+    return vantage.judged(*target, vantage.cluster.probe(requests, timeout=vantage.timeout))
+
+
+def must_keep_most(before: Flows, after: Flows, *, least: float) -> None:
+    """Of the flows whose endpoint is still allowed, at least this share must have it again."""
+    __tracebackhide__ = True
+    allowed = {str(answer) for answer in answered(after).verdict.answers}
+    pairs = [pair for pair in zip(choices_of(before), choices_of(after), strict=True) if pair[0] in allowed]
+    kept = sum(one == other for one, other in pairs)
+    if not pairs or kept < least * len(pairs):
+        raise ViolationError(
+            f"{kept} of {len(pairs)} flows whose endpoint is still there kept it, but should {least:.0%}"
+        )
+
+
 def choices_of(flows: Flows) -> list[str]:
     """Who answered each flow, in the order in which they were opened."""
     return [str(seen.served_at) for seen in flows]

@@ -132,12 +132,6 @@ class Repeats:
         return min(1.0, 2 * float(min(below, above)))
 
 
-def least_busy_counts(endpoints: int, flows: int) -> list[int]:
-    """What least connections comes to where no flow ends: no endpoint has two more than another. Fewest first."""
-    whole, rest = divmod(flows, endpoints)
-    return [whole] * (endpoints - rest) + [whole + 1] * rest
-
-
 def shared_by_weight(weights: Sequence[int], flows: int, *, ahead: int) -> list[int]:
     """A simulation of endpoints that each new flow compares, none ending: how many flows each has at last.
 

@@ -41,6 +41,7 @@ from plugins.settle import Clock
 from plugins.world import arrival, entry_of, model_config, node_views
 from tests.plugin.fake_flows import FakeCapture, FakeHeld, FakePaced
 from tests.plugin.fake_kube import FakeKube
+from tests.plugin.fake_schedulers import Schedulers
 from tests.plugin.lies import LIES, Key, Objects, key_of
 
 POOL_PORTS = (8080, 8081, 8082)
@@ -117,6 +118,7 @@ class FakeCluster:
         self._random = random.Random(seed)
         self.clock = clock or FakeClock()
         self._affinities: dict[tuple[str, str], tuple[Endpoint, float]] = {}
+        self.schedulers = Schedulers(self._random)
         self._ports = itertools.cycle(range(32768, 61000))
         self._backends = {ip: one for node in self.nodes for one in _pool(node) for ip in one.addresses.values()}
         self._vantages = {one.vantage.name: one.vantage for one in self._backends.values()}
@@ -281,7 +283,9 @@ class FakeCluster:
         if stuck and "stale-flows" in self.lies:
             seen = self._answered(request, src, stuck, judged.answers.get(stuck))
         elif endpoints:
-            chosen = self._affine(judged, src, endpoints) or self._random.choice(endpoints)
+            services = self._state_for(sentinel=sentinel).services
+            chosen = self._affine(judged, src, endpoints)
+            chosen = chosen or self.schedulers.choose(services, endpoints, request, src)
             self._remember(judged, src, chosen)
             seen = self._answered(request, src, chosen, judged.answers[chosen])
         else:

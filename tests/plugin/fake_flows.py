@@ -25,6 +25,9 @@ class FakeHeld(HeldConnection):
         self._began = cluster.api.store.revision
         self.exchanges = 0
         self.first = self._last = cluster.observe(request, sport)
+        self._held_at = self.first.served_at
+        if self._held_at:
+            cluster.schedulers.active[self._held_at] += 1
 
     def exchange(
         self,
@@ -58,8 +61,11 @@ class FakeHeld(HeldConnection):
     def wait_end(self, timeout: float) -> Observation | None:  # noqa: ARG002
         return None
 
-    def close(self, how: str = "rst") -> None:
-        """Nothing to release."""
+    def close(self, how: str = "rst") -> None:  # noqa: ARG002
+        """Its endpoint has one flow less."""
+        if self._held_at:
+            self._cluster.schedulers.active[self._held_at] -= 1
+        self._held_at = None
 
 
 class FakePaced(PacedFlow):
