@@ -73,8 +73,8 @@ control-plane: setup ## compare the embedded API server with etcd and kube-apise
 bench: setup ## measure lab, API server, agent and reference datapath; ARGS=compare: beside kube-proxy (ARGS: names)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-soak: setup ## run the core level N times against an unmodified kube-proxy
-	$(BIN)/python -m tests.soak --runs $(N)
+soak: setup ## run the core level N times against an unmodified kube-proxy (ARGS: --modes … ebpf, --level=all, -n 2)
+	$(BIN)/python -m tests.soak --runs $(N) $(ARGS)
 
 kills: setup ## SIGKILL something of a run at N random moments, and look for what stays behind
 	$(BIN)/python -m tests.soak.kills --runs $(N)

@@ -402,6 +402,9 @@ def test_the_first_failures_keep_the_rules_and_tables_of_the_node(lie: str, fini
         for node in nodes:
             assert f"the rules of {node}" in texts
             assert f"the connections of {node}" in texts
+            assert f"the last words of {node}" in texts
+        kinds = {one.name.partition(".")[2] for one in files}
+        assert {"fake-list-rules.txt", "conntrack--L.txt", "proxy-log.txt", "packets.txt"} <= kinds
     assert sum("attached" in one for one in finished.failures()) == len(kept), lie
 
 
