@@ -49,6 +49,10 @@ def test_cannot(world):
 def test_finds_out(world):
     world.backends(1000)
 
+@req("mini.scheduled", features=["scheduler-rr"])
+def test_scheduled(world):
+    pass
+
 @req("mini.breaks", features=["breaks"])
 def test_breaks(world):
     raise RuntimeError("the test broke")
@@ -67,7 +71,8 @@ FEATURES = ("works", "half", "harms", "cannot", "finds-out", "breaks", "records"
 FILES = {
     "test_mini.py": MINIATURE,
     "none.yaml": "features: []\nsettle: ordered\n",
-    "all.yaml": f"features: [{', '.join(FEATURES)}]\nsettle: ordered\n",
+    "all.yaml": f"features: [{', '.join(FEATURES)}]\nsettle: ordered\nscheduler: rr\n",
+    "wrong.yaml": "scheduler: [rr]\n",
 }
 without = runs("-v", "--lie=resets", "--features={case}/none.yaml", files=FILES)
 with_all = runs("-v", "--lie=resets", "--features={case}/all.yaml", files=FILES)
@@ -91,6 +96,7 @@ def test_what_is_not_declared_is_unsupported_whatever_comes_of_it(finished: Fini
         ("mini.harms", "unsupported: the proxy does not declare harms, and to try it would do damage", None),
         ("mini.cannot", "unsupported: the proxy does not declare cannot; not tried: the cluster lacks sctp", None),
         ("mini.finds-out", "unsupported: the proxy does not declare finds-out; not tried: needs 1000 backends", None),
+        ("mini.scheduled", "unsupported: the proxy does not declare scheduler-rr", None),
         ("mini.recorded", "unsupported: the proxy does not declare records; tried: observed a refusal", False),
     ],
 )
@@ -125,7 +131,7 @@ def test_what_the_release_does_not_promise_is_not_tried(finished: Finished) -> N
 
 @with_all
 def test_what_is_declared_is_judged(finished: Finished) -> None:
-    assert finished.ids("pass") == {"mini.works", "mini.works-too", "mini.half"}
+    assert finished.ids("pass") == {"mini.works", "mini.works-too", "mini.half", "mini.scheduled"}
     assert finished.ids("fail") == {"mini.half-not", "mini.harms"}
     assert finished.ids("unfit") == {"mini.cannot", "mini.finds-out"}
     assert finished.ids("unsupported") == {"mini.since"}
@@ -139,3 +145,9 @@ def test_what_had_not_settled_works_nowhere(finished: Finished) -> None:
     tried = [one for one in finished.records if one["id"] == "mini.works"]
     assert {works for one in tried for works in one["undeclared"].values()} == {False}
     assert all("tried: not settled after" in one["reason"] for one in tried)
+
+
+@runs("--features={case}/wrong.yaml", files=FILES)
+def test_a_proxy_has_one_scheduler(finished: Finished) -> None:
+    assert finished.status == 4
+    assert "wrong.yaml: scheduler must be a name such as random, not ['rr']" in finished.err
