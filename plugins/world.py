@@ -93,6 +93,16 @@ class World:
             raise UnfitError(f"needs {count} backends, and the cluster's pool has {len(spread)}")
         return spread[:count]
 
+    def many_backends(self, count: int) -> list[Backend]:
+        """`count` backends at addresses of their own in one place on the second node. Raises UnfitError.
+
+        They have a name in common: only the address at which a flow was served tells them apart.
+        """
+        dense: Callable[[str, int], list[Backend]] | None = getattr(self.cluster, "dense_backends", None)
+        if dense is None:
+            raise UnfitError("the cluster has no place for hundreds of endpoints")
+        return dense(self.node_at("second").name, count)
+
     def vantage(self, name: str) -> Prober:
         """`pod@second`, `node@first` (the first node unless said), or `outside`. Raises UnfitError."""
         kind, _, place = name.partition("@")

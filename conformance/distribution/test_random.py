@@ -3,12 +3,16 @@
 
 from conformance.sources import VIRTUAL_IPS
 from plugins.requirements import requirement
+from plugins.services import Port
 from plugins.slices import Endpoint, Slice, terminating
-from plugins.spread import must_be_even, must_be_independent
+from plugins.spread import must_be_even, must_be_independent, must_fit
+from plugins.statistics import Spread
 
 # "kube-proxy … selects a backend endpoint at random"; nftables mode does as iptables mode.
 AT_RANDOM = VIRTUAL_IPS + "#proxy-mode-iptables"
 RANDOM = "scheduler-random"
+# Few enough to stay far from the 1,000 endpoints at which kube-proxy's iptables mode changes its ways.
+HUNDREDS = 300
 
 
 def some(targets):
@@ -50,6 +54,31 @@ def everyone(world):
 )
 def test_many_endpoints(world, service):
     must_be_even(world.vantage("pod@second"), some(service.every_cluster_ip()), "double")
+
+
+@requirement(
+    "distribution.clusterip.even-over-hundreds",
+    must="New connections to a ClusterIP with hundreds of endpoints MUST be spread evenly over all of them.",
+    level="extended",
+    since="1.2",
+    source=AT_RANDOM,
+    features=[RANDOM],
+    needs=["nodes:2"],
+)
+def test_hundreds_of_endpoints(world):
+    family = world.families[0]
+    service = world.service(
+        endpoints=world.many_backends(HUNDREDS),
+        ports=[Port(80, 8080, "TCP")],
+        ipFamilyPolicy="SingleStack",
+        ipFamilies=[family],
+    )
+    world.settle()
+
+    [target] = service.every_cluster_ip(family=family)
+    must_fit(
+        world.vantage("pod"), target, Spread.coarse(HUNDREDS), "a quarter of them with half of the others' share"
+    )
 
 
 def two(world):

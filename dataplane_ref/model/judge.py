@@ -60,13 +60,13 @@ def _outcome(verdict: Verdict, outcome: str) -> list[str]:
 
 
 def _endpoint(verdict: Verdict, outcome: str, served_at: SocketAddress | None) -> list[str]:
+    if served_at is None and outcome != REPLY:
+        return []
+    if served_at is not None and _as_endpoint(served_at) in verdict.answers:
+        return []
     expected = _one_of(str(endpoint) for endpoint in sorted(verdict.answers)) or "no endpoint at all"
     if served_at is None:
-        if outcome == REPLY:
-            return [f"observed a reply that does not say which endpoint sent it, but should be from {expected}"]
-        return []
-    if _as_endpoint(served_at) in verdict.answers:
-        return []
+        return [f"observed a reply that does not say which endpoint sent it, but should be from {expected}"]
     return [f"observed endpoint {_as_endpoint(served_at)}, but should be {expected} ({verdict.reason})"]
 
 

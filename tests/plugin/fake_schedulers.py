@@ -31,9 +31,11 @@ class Schedulers:
         """The endpoint of a new flow; `endpoints` is not empty."""
         asked = next((one for one in services if request.dst.ip in one["spec"].get("clusterIPs", ())), {})
         annotations = asked.get("metadata", {}).get("annotations") or {}
+        if SCHEDULER not in annotations:
+            return self._chance.choice(endpoints)
         given = dict(one.split("=") for one in annotations.get(WEIGHTS, "").split(",") if one)
         weights = {one: int(given.get(one.address, "1")) for one in endpoints}
-        match annotations.get(SCHEDULER, "random"):
+        match annotations[SCHEDULER]:
             case "rr" | "wrr":
                 turns = [one for one in endpoints for _ in range(weights[one])]
                 self._turns[request.dst] += 1

@@ -103,6 +103,8 @@ def test_the_page_has_these_numbers() -> None:
         f"| {Spread.even(endpoints, effect).flows} | {Spread.even(endpoints, effect).power:.4f} |"
         for endpoints, effect in PLANS
     ]
-    repeats = Repeats(2)
+    many, repeats = Spread.coarse(300), Repeats(2)
+    quarter = "a quarter of them gets half of what each other gets"
+    rows.append(f"| shares | 300 | {quarter} | {many.flows} | {many.power:.4f} |")
     rows.append(f"| repeats | 2 | half as many, or half as many again | {repeats.flows} | {repeats.power:.4f} |")
     assert [line for line in page if line.startswith(("| shares ", "| repeats "))] == rows
