@@ -88,7 +88,6 @@ class FakeCluster:
         | {"second-address", "service-route", "sctp"}
     )
 
-<<<<<<< HEAD
     def __init__(
         self,
         nodes: int,
@@ -99,11 +98,7 @@ class FakeCluster:
         directory: Path,
         clock: Clock | None = None,
     ) -> None:
-        plan = LabPlan.of(nodes, pods_per_node)
-=======
-    def __init__(self, nodes: int, pods_per_node: int, *, lies: frozenset[str], seed: int, directory: Path) -> None:
         self._plan = plan = LabPlan.of(nodes, pods_per_node)
->>>>>>> 9669c26 (Hundreds of endpoints are spread evenly, and judged without spelling them out for each flow)
         self.api = new_cluster(ClusterConfig((SERVICES4, SERVICES6)))
         self.kube: FakeKube = FakeKube(self.api)
         self.nodes: Sequence[Node] = [_node(node) for node in plan.nodes]
@@ -141,7 +136,7 @@ class FakeCluster:
         self._believed: tuple[int, ClusterState] | None = None
         self._frozen: ClusterState | None = None
         self._verdicts: dict[tuple[int, str, Protocol, Address], Verdict] = {}
-        self._answers: dict[int, list[Endpoint]] = {}
+        self._answers: dict[int, tuple[Verdict, list[Endpoint]]] = {}
 
     def __enter__(self) -> Self:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -290,14 +285,10 @@ class FakeCluster:
         vantage = self._vantages[request.vantage]
         src = Address(vantage.addresses[request.family], sport)
         judged = self._verdict(self._state_for(sentinel=sentinel), vantage, request)
-<<<<<<< HEAD
         stuck = stuck_to and Endpoint(stuck_to.ip, stuck_to.port)
         if stuck and "restless-flows" not in self.lies:
             judged = self._continued(vantage, request, stuck)
-        endpoints = sorted(judged.answers)
-=======
         endpoints = list(self._sorted(judged))
->>>>>>> 9669c26 (Hundreds of endpoints are spread evenly, and judged without spelling them out for each flow)
         for lie in () if sentinel else self.lies:
             endpoints = list(LIES[lie].choose(endpoints))
         if stuck and "stale-flows" in self.lies:
@@ -460,18 +451,17 @@ class FakeCluster:
             found = self._verdicts[key] = verdict(state, self._asked(vantage, request))
         return found
 
-<<<<<<< HEAD
     def _asked(self, vantage: Vantage, request: ProbeRequest) -> Flow:
         via = None if vantage.node else arrival(self, request.dst.ip)
         return Flow(entry_of(vantage), request.protocol, request.dst.ip, request.dst.port, via)
-=======
+
     def _sorted(self, judged: Verdict) -> list[Endpoint]:
         """A verdict's endpoints in order; there may be hundreds, and thousands of flows to them."""
+        # The verdict is kept beside them, so that no other comes to have its identity.
         found = self._answers.get(id(judged))
         if found is None:
-            found = self._answers[id(judged)] = sorted(judged.answers)
-        return found
->>>>>>> 9669c26 (Hundreds of endpoints are spread evenly, and judged without spelling them out for each flow)
+            found = self._answers[id(judged)] = judged, sorted(judged.answers)
+        return found[1]
 
     def _changed(self, resource: Resource, change: Change) -> None:
         """The store's every change: count the sentinel's generations, remember what is gone."""
