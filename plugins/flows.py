@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from clusters.agent.client import Capture, CapturedPacket, HeldConnection, PacedFlow, ProbeRequest
-from clusters.api import Backend, Cluster, Vantage
+from clusters.api import Backend, Cluster, Link, Vantage
 from clusters.observation import Address, Family, FlowOutcome, Observation, Protocol
 from dataplane_ref.model import Past, Verdict, judge
 from plugins.held import HeldFlows, Line, held
@@ -193,9 +193,9 @@ class Prober:
         """Record the packets that pass the vantage's interfaces."""
         return self.cluster.capture(self.vantage)
 
-    def inject(self, packet: bytes) -> None:
-        """Send an IP packet from here exactly as it is."""
-        self.cluster.inject(self.vantage, packet)
+    def inject(self, packet: bytes, link: Link | None = None) -> None:
+        """Send an IP packet from here exactly as it is; by a link, whatever the routes say."""
+        self.cluster.inject(self.vantage, bytes(packet), link)
 
     def _flows(self, observations: Sequence[Observation], verdict: Verdict) -> Flows:
         return Flows(tuple(observations), verdict, self.record)

@@ -45,6 +45,12 @@ class Record:
             place = {first.vantage: "host network", None: "outside"}.get(first.node, f"pod on {first.node}")
             self.where = f"{first.vantage} ({place}) to {first.frontend}, {first.protocol}, {first.family}"
 
+    def looked(self, place: str, expected: str, observed: str) -> None:
+        """Remember the latest look at captured packets; whose flow they were of is known from its probe."""
+        self.expected = f"{place}: {expected}"
+        self.observed = observed
+        self.where = self.where or place
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {

@@ -17,6 +17,7 @@ NEEDS = frozenset(
         "external-client",
         "lb-route",
         "raw-packets",
+        "captures",
         "sctp",
         "bpf",
         "host-rules",

@@ -16,13 +16,13 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
 from clusters.agent.client import CapturedPacket, HeldConnection, ProbeRequest, Recording
-from clusters.api import Backend, HttpAnswer, Node, Vantage, VantageKind
+from clusters.api import Backend, HttpAnswer, Link, Node, Vantage, VantageKind
 from clusters.apiserver.bootstrap import ClusterConfig, new_cluster
 from clusters.apiserver.kinds import Resource
 from clusters.apiserver.store import Change
 from clusters.kube import NODES, Object
 from clusters.lab.provider import RANGES, TO_PODS
-from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
+from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, UPLINK, HostPlan, LabPlan, NodePlan, PodPlan
 from clusters.observation import Address, FlowOutcome, Icmp, Observation, Protocol
 from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from dataplane_ref.model import (
@@ -193,7 +193,7 @@ class FakeCluster:
     def capture(self, vantage: Vantage, interface: str | None = None) -> FakeCapture:
         return FakeCapture(self.captures, vantage, interface or "eth0")
 
-    def inject(self, vantage: Vantage, packet: bytes) -> None:  # noqa: ARG002
+    def inject(self, vantage: Vantage, packet: bytes, link: Link | None = None) -> None:  # noqa: ARG002
         """A packet that belongs to a connection, and yet does not: see FakeHeld."""
         self.stray = "passes-invalid" in self.lies
 
@@ -494,6 +494,7 @@ def _node(plan: NodePlan) -> Node:
         second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
         vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
         zone=plan.zone,
+        uplink=UPLINK,
     )
 
 
