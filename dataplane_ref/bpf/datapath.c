@@ -160,6 +160,7 @@ GLOBAL int follow_error(struct __sk_buff *ctx, struct work *w, const struct conf
 	struct tuple was = {};
 	enum way way = BY_STACK;
 	struct flow *flow;
+	bool hop;
 
 	if (!w || !settings)
 		return NEXT;
@@ -183,9 +184,12 @@ GLOBAL int follow_error(struct __sk_buff *ctx, struct work *w, const struct conf
 	/* An error is rare, and the stack knows how to send one. */
 	if (w->place == GOES_OUT)
 		way = way_of_outgoing(ctx, settings, &w->packet.outer, flow);
-	else if (flow->flags & TO_HOST && flow->flags & FROM_HOST)
-		way = TO_PROCESS;
-	if (rewrite_error(ctx, false, &w->packet, &was, flow) || (is_straight(way) && write_macs(ctx, flow)))
+	else if (flow->flags & FROM_HOST)
+		/* The stack takes a packet from elsewhere with the node's own address for a forged one. */
+		way = way_of_incoming(ctx, settings, &w->packet.outer, flow);
+	hop = is_straight(way) && w->place == COMES_IN;
+	if (rewrite_error(ctx, false, &w->packet, &was, flow) || (hop && take_hop(ctx, &w->packet.outer)) ||
+	    (is_straight(way) && write_macs(ctx, flow)))
 		return drop(DROPPED_REWRITE);
 	count(ERRORS_TRANSLATED);
 	return take(ctx, settings, flow, way);
