@@ -180,8 +180,8 @@ class Cluster(Protocol):
     ) -> list[Observation]:
         """Send every flow, at most `concurrency` at once; observations in the order of the requests."""
 
-    def hold(self, request: ProbeRequest) -> HeldConnection:
-        """Open one connection (or fixed UDP socket) and keep it."""
+    def hold(self, request: ProbeRequest, *, request_size: int = 0) -> HeldConnection:
+        """Open one connection (or fixed UDP socket) with a request of at least so many bytes, and keep it."""
 
     def hold_each(self, requests: Sequence[ProbeRequest]) -> list[HeldConnection]:
         """The same for many at once, in the order of the requests."""

@@ -160,9 +160,11 @@ class Prober:
         request = self.request(frontend, protocol, source_port)
         return self._flows(self.cluster.probe([request] * count, timeout=self.timeout), verdict)
 
-    def hold(self, frontend: Frontend, protocol: Protocol, *, source_port: int | None = None) -> HeldConnection:
+    def hold(
+        self, frontend: Frontend, protocol: Protocol, *, source_port: int | None = None, request_size: int = 0
+    ) -> HeldConnection:
         """Open one connection (TCP) or fixed flow (UDP) and keep it for later exchanges."""
-        return self.cluster.hold(self.request(frontend, protocol, source_port))
+        return self.cluster.hold(self.request(frontend, protocol, source_port), request_size=request_size)
 
     def paced(self, frontend: Frontend, protocol: Protocol, *, interval: float = 0.02) -> PacedFlow:
         """Send on one fixed flow every `interval` seconds."""

@@ -150,6 +150,8 @@ def differences(expected: Layers, observed: Layers) -> list[Difference]:
             return [*found, Difference(f"{quoted}layer", "", other, type(expected).__name__)]
         for field, value in expected.fields.items():
             seen = getattr(observed, field)
+            if field == "options" and not value:
+                continue  # scapy's own: nobody gave it
             if seen != getattr(expected, field):
                 found.append(Difference(layer, field, seen, value))
         quoted = "quoted " if layer.startswith("ICMP") else quoted
@@ -195,14 +197,20 @@ def link_source(packet: CapturedPacket) -> str:
 
 
 def again(packet: Layers, *, payload: bytes | None = None, **fields: Any) -> Layers:
-    """A packet once more, with other fields in its IP header, and its checksums computed anew."""
+    """A packet once more, with other fields in its IP or its transport header, and its checksums computed anew."""
     copy = _emptied(packet)
     for field, value in fields.items():
-        setattr(copy, "hlim" if field == "ttl" and copy.version == 6 else field, value)
+        name = "hlim" if field == "ttl" and copy.version == 6 else field
+        setattr(copy if name in copy.default_fields and name != "flags" else copy.payload, name, value)
     if payload is not None:
         copy.payload.remove_payload()
         copy = copy / payload
     return type(copy)(bytes(copy))
+
+
+def far_ahead(segment: Layers, **fields: Any) -> Layers:
+    """A TCP segment once more, without data and far beyond its connection's window."""
+    return again(segment, payload=b"", seq=(segment.payload.seq + BEYOND) % (1 << 32), **fields)
 
 
 def without_checksum(packet: Layers) -> Layers:
@@ -223,6 +231,7 @@ def with_options(packet: Layers) -> Layers:
 
     copy = _emptied(packet)
     if copy.version == 4:
+        del copy.ihl
         copy.options = [IPOption_NOP(), IPOption_NOP(), IPOption_NOP(), IPOption_EOL()]
         return type(copy)(bytes(copy))
     transport = copy.payload
@@ -286,10 +295,10 @@ def _emptied(packet: Layers) -> Layers:
     return copy
 
 
-def out_of_window(packets: Iterable[CapturedPacket], *, reset: bool = False) -> bytes:
+def out_of_window(packets: Iterable[CapturedPacket]) -> bytes:
     """The last TCP segment that left the vantage with data, again, as an IP packet far ahead of its connection.
 
-    `reset`: as an RST without data. Raises LookupError where there is none.
+    Raises LookupError where there is none.
     """
     from scapy.layers.inet import TCP
 
@@ -299,9 +308,6 @@ def out_of_window(packets: Iterable[CapturedPacket], *, reset: bool = False) -> 
             continue
         copy = _emptied(network)
         copy[TCP].seq = (copy[TCP].seq + BEYOND) % (1 << 32)
-        if reset:
-            copy[TCP].flags = "R"
-            copy[TCP].remove_payload()
         return bytes(copy)
     raise LookupError("no TCP segment with data left the vantage")
 

@@ -12,6 +12,7 @@ the addresses are. What is expected is written as layers (`plugins/packets.py`).
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from clusters.agent.client import Capture, CapturedPacket, HeldConnection
 from clusters.api import Backend, Link, Node, Vantage
@@ -41,18 +42,25 @@ class Seen:
         """Those that are as expected, oldest first."""
         return [packet for _, packet in self.packets if not differences(expected, packet)]
 
+    def carrying(self, payload: bytes) -> list[Layers]:
+        """Those that end with these bytes, oldest first."""
+        return [packet for captured, packet in self.packets if captured.data.endswith(payload)]
+
     def every(self, about: Layers) -> "Seen":
         """Only the packets that are so."""
         kept = tuple(pair for pair in self.packets if not differences(about, pair[1]))
         return replace(self, packets=kept)
 
-    def must_have(self, expected: Layers) -> Layers:
-        """Some packet must be so: returns the last that is."""
+    def must_have(self, expected: Layers, *, times: int = 1) -> Layers:
+        """So many packets at least must be so: returns the last that is."""
         __tracebackhide__ = True
         self._looked(summary_of(expected))
         found = self.matching(expected)
         if not found:
             raise ViolationError(f"{self.where}: {self._nearest(expected)}")
+        if len(found) < times:
+            told = f"{len(found)} packets are {summary_of(expected)}, expected {times}"
+            raise ViolationError(f"{self.where}: {told}")
         return found[-1]
 
     def must_not_have(self, forbidden: Layers) -> None:
@@ -219,25 +227,25 @@ class Talk:
 
     # What is expected of the flow's packets where …
 
-    def from_client(self) -> Layers:
+    def from_client(self, **fields: Any) -> Layers:
         """… the client sends them."""
         src = self._ends()[0]
-        return self._packet(src, Address(self.frontend.ip, self.frontend.port))
+        return self._packet(src, Address(self.frontend.ip, self.frontend.port), fields)
 
-    def to_endpoint(self) -> Layers:
+    def to_endpoint(self, **fields: Any) -> Layers:
         """… the endpoint gets them."""
         _, served_at, client_seen = self._ends()
-        return self._packet(client_seen, served_at)
+        return self._packet(client_seen, served_at, fields)
 
-    def from_endpoint(self) -> Layers:
+    def from_endpoint(self, **fields: Any) -> Layers:
         """… the endpoint answers."""
         _, served_at, client_seen = self._ends()
-        return self._packet(served_at, client_seen)
+        return self._packet(served_at, client_seen, fields)
 
-    def to_client(self) -> Layers:
+    def to_client(self, **fields: Any) -> Layers:
         """… the client gets the answers."""
         src = self._ends()[0]
-        return self._packet(Address(self.frontend.ip, self.frontend.port), src)
+        return self._packet(Address(self.frontend.ip, self.frontend.port), src, fields)
 
     def _ends(self) -> tuple[Address, Address, Address]:
         """The client, the endpoint, and the client as the endpoint sees it. A first exchange was answered by all."""
@@ -247,9 +255,12 @@ class Talk:
         assert seen.client_seen
         return seen.src, seen.served_at, seen.client_seen
 
-    def _packet(self, source: Address, destination: Address) -> Layers:
-        transport = tcp if self.protocol == "TCP" else udp
-        return ip(src=source.ip, dst=destination.ip) / transport(sport=source.port, dport=destination.port)
+    def _packet(self, source: Address, destination: Address, fields: Mapping[str, Any]) -> Layers:
+        """`ttl` and `flags` (of TCP) may be given too."""
+        network = {name: value for name, value in fields.items() if name == "ttl"}
+        transport = {name: value for name, value in fields.items() if name != "ttl"}
+        ends = ip(src=source.ip, dst=destination.ip, **network)
+        return ends / (tcp if self.protocol == "TCP" else udp)(sport=source.port, dport=destination.port, **transport)
 
 
 @contextmanager

@@ -202,6 +202,10 @@ class World:
         """A flow to a frontend's only endpoint, watched at both ends (and at others' places)."""
         return talking(self._watching, client, self.prober(endpoint.vantage), frontend, protocol, others)
 
+    def received(self) -> Mapping[tuple[str, Protocol, int], int]:
+        """Connections and datagrams by (backend, protocol, port), once backends have read all that has arrived."""
+        return self.cluster.received()
+
     def _watching(self, roles: Roles) -> AbstractContextManager[Wire]:
         return watching(self.cluster.capture, self.nodes, self.record, roles)
 

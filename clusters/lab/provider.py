@@ -182,8 +182,8 @@ class Lab:
     ) -> list[Observation]:
         return self._prober.probe(requests, timeout=timeout, concurrency=concurrency)
 
-    def hold(self, request: ProbeRequest) -> HeldConnection:
-        return self._prober.hold(request)
+    def hold(self, request: ProbeRequest, *, request_size: int = 0) -> HeldConnection:
+        return self._prober.hold(request, request_size=request_size)
 
     def hold_each(self, requests: Sequence[ProbeRequest]) -> list[HeldConnection]:
         return self._prober.hold_each(requests)

@@ -69,8 +69,8 @@ def test_error_of_the_client(world, service, family):
 
 @requirement(
     "packets.errors.path-mtu",
-    must="A client that a router tells of a smaller MTU on the way to an endpoint MUST believe it, and MUST be served "
-    "with the smaller packets that it then sends.",
+    must="A client that a router tells of a smaller MTU on the way to an endpoint MUST be able to believe it, "
+    "and MUST be served with the smaller packets that it then sends.",
     level="extended",
     since="1.0",
     source="https://www.rfc-editor.org/rfc/rfc4787#section-11",

@@ -5,7 +5,7 @@ NEEDS = ("nodes:3", "external-client", "lb-route", "raw-packets", "captures")
 
 
 def far_away(world):
-    """A Service whose only endpoint is on the last node; its load balancer's IPs lead outside traffic to the first."""
+    """A Service whose only endpoint is on the last node; its load balancer's IPs lead from outside to the first."""
     return world.service(kind="LoadBalancer", endpoints=world.nodes[-1].backends[:1], ingress=world.virtual_ips())
 
 

@@ -111,6 +111,15 @@ GLOBAL int decide_about(struct work *w, const struct config *settings)
 	return 0;
 }
 
+/* A packet that may not go on: its sender is told so by the way that it came. */
+INLINE int tell_of_its_end(struct __sk_buff *ctx, const struct headers *h, const struct config *settings)
+{
+	if (make_error(ctx, h, settings, TIME_EXCEEDED))
+		return drop(DROPPED_REWRITE);
+	add_mark(ctx, settings->mark);
+	return redirect(ctx->ifindex, 0);
+}
+
 /* Rewrite the packet as its flow says, and send it on. */
 INLINE int carry_out(struct __sk_buff *ctx, const struct work *w, const struct config *settings, struct flow *flow)
 {
@@ -119,6 +128,9 @@ INLINE int carry_out(struct __sk_buff *ctx, const struct work *w, const struct c
 	bool hop;
 
 	h = &w->packet.outer;
+	/* The stack would tell whoever the packet says that it is from once it is rewritten. */
+	if (w->place == COMES_IN && h->ttl <= 1 && !(flow->flags & TO_HOST) && h->fragment != LATER_FRAGMENT)
+		return tell_of_its_end(ctx, h, settings);
 	way = w->place == COMES_IN ? way_of_incoming(ctx, settings, h, flow)
 				   : way_of_outgoing(ctx, settings, h, flow);
 	hop = is_straight(way) && w->place == COMES_IN;

@@ -174,7 +174,7 @@ class FakeCluster:
     ) -> list[Observation]:
         return [self.observe(request, request.sport or next(self._ports)) for request in requests]
 
-    def hold(self, request: ProbeRequest) -> FakeHeld:
+    def hold(self, request: ProbeRequest, *, request_size: int = 0) -> FakeHeld:  # noqa: ARG002
         return FakeHeld(self, request, request.sport or next(self._ports))
 
     def hold_each(self, requests: Sequence[ProbeRequest]) -> list[HeldConnection]:
