@@ -65,7 +65,7 @@ def test_frontends_dialled_from_one_port(world, service, family):
 
 @requirement(
     "packets.ports.past-the-service",
-    must="A client that has used a ClusterIP MUST be able to use its endpoint's own address from the same source port.",
+    must="A client that has used a ClusterIP MUST be answered by its endpoint's own address on the same source port.",
     level="extended",
     since="1.0",
     source=VIRTUAL_IPS,
