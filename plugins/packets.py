@@ -264,7 +264,9 @@ def error_about(packet: Layers, kind: Kind, *, by: str, mtu: int = 0) -> bytes:
 
     family: Family = "IPv6" if packet.version == 6 else "IPv4"
     quoted = bytes(_emptied(packet))[: MOST_QUOTED[family]]
-    return bytes(ip(src=by, dst=packet.src) / icmp(kind, family, mtu=mtu or None) / Raw(quoted))
+    return bytes(
+        ip(src=by, dst=packet.src) / icmp(kind, family, mtu=mtu if kind == "too-big" else None) / Raw(quoted)
+    )
 
 
 def echo_request(src: str, dst: str) -> bytes:

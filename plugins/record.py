@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from clusters.agent.client import Recording
 from clusters.observation import Observation
 from plugins.outcomes import Outcome
 
@@ -14,7 +15,10 @@ KEPT = 3
 
 @dataclass(slots=True)
 class Record:
-    """Filled while the test runs; `as_dict` is the contract of `report/requirements.jsonl`."""
+    """Filled while the test runs; `as_dict` is the contract of `report/requirements.jsonl`.
+
+    `watched` are the packets that the test itself looked at, by role and place.
+    """
 
     id: str
     level: str
@@ -34,6 +38,7 @@ class Record:
     deviation: str | None = None
     artefacts: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    watched: dict[str, Recording] = field(default_factory=dict)
 
     def saw(self, observations: Sequence[Observation], expected: str, observed: str) -> None:
         """Remember the latest probe: a failure speaks of the one it came from."""

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from clusters.agent.client import Capture, CapturedPacket, HeldConnection
+from clusters.agent.client import Capture, CapturedPacket, HeldConnection, Recording
 from clusters.api import Backend, Link, Node, Vantage
 from clusters.observation import Address, Family, Observation, Protocol
 from plugins.flows import Prober, ViolationError
@@ -141,9 +141,11 @@ class Wire:
         return self._seen("leaving", role, LEFT, interface)
 
     def close(self) -> None:
-        """Read what the kernel still has."""
-        for capture in self.captures.values():
+        """Read what the kernel still has, and keep the latest of each place for the record."""
+        for role, capture in self.captures.items():
             capture.close()
+            place = self.places[role].name
+            self.record.watched[f"{role} {place}"] = Recording(tuple(capture.packets), capture.dropped)
 
     def _seen(self, verb: str, role: str, directions: frozenset[str], interface: str | None) -> Seen:
         self.close()

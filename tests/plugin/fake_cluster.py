@@ -344,7 +344,7 @@ class FakeCluster:
         if rule and rule.allowed and src.ip not in rule.allowed:
             # Of a node's addresses a kernel takes the one on the route, and that is never the second here.
             known = sorted(rule.allowed & self._primary) or sorted(rule.allowed)
-            client = Address(self._random.choice(known), self._random.randint(1024, 65535))
+            client = Address(self._random.choice(known), next(self._ports))
         return self._flow(
             request,
             src,
