@@ -9,9 +9,9 @@ Roles are the test's own words; a failure says at which role's place which field
 the addresses are. What is expected is written as layers (`plugins/packets.py`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clusters.agent.client import Capture, CapturedPacket, HeldConnection, Recording
@@ -131,6 +131,7 @@ class Wire:
     names: Mapping[str, str]
     record: Record
     captures: Mapping[str, Capture]
+    _parsed: dict[str, Sequence[tuple[CapturedPacket, Layers]]] = field(default_factory=dict)
 
     def at(self, role: str, *, interface: str | None = None) -> Seen:
         """The packets that arrived at a role's place, oldest first; by one of its interfaces, if named."""
@@ -147,14 +148,20 @@ class Wire:
             place = self.places[role].name
             self.record.watched[f"{role} {place}"] = Recording(tuple(capture.packets), capture.dropped)
 
+    def _packets(self, role: str) -> Sequence[tuple[CapturedPacket, Layers]]:
+        """What a role's capture saw of IP, parsed once."""
+        if role not in self._parsed:
+            self.close()
+            both = ((captured, network_of(captured)) for captured in self.captures[role].packets)
+            self._parsed[role] = [(captured, packet) for captured, packet in both if packet is not None]
+        return self._parsed[role]
+
     def _seen(self, verb: str, role: str, directions: frozenset[str], interface: str | None) -> Seen:
-        self.close()
         name = self.places[role].name
         packets = tuple(
             (captured, packet)
-            for captured in self.captures[role].packets
+            for captured, packet in self._packets(role)
             if captured.direction in directions and interface in (None, captured.interface)
-            if (packet := network_of(captured)) is not None
         )
         by = f" by {interface}" if interface else ""
         return Seen(f"{verb} {role}{'' if name == role else f' {name}'}{by}", packets, self.names, self.record)

@@ -39,7 +39,8 @@ def test_stray_reset(world, service, family):
 def test_to_the_last_segment(world, service, family):
     for talk in talks(world, service, family, "TCP"):
         talk.flow.close("fin")
-        world.received()  # the backend has read the end, and answered it
+        world.received()  # the backend has read the end, and answered it; what it answers next comes later
+        talk.client.open(talk.frontend, "TCP").must_reach_exactly(service.ready_backends)
         client = talk.wire.at("client").every(ip(dst=talk.sent.src) / tcp(dport=talk.sent.payload.sport))
         client.must_be(talk.to_client())
         client.must_have(talk.to_client(flags="FA"))

@@ -73,7 +73,7 @@ def test_error_of_the_client(world, service, family):
     "and MUST be served with the smaller packets that it then sends.",
     level="extended",
     since="1.0",
-    source="https://www.rfc-editor.org/rfc/rfc4787#section-11",
+    source=NAT_ICMP,
     needs=NEEDS,
     arrange=far_away,
 )

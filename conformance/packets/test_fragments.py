@@ -6,6 +6,7 @@ from conformance.sources import RFC, VIRTUAL_IPS
 from plugins.packets import again, fragments_of
 from plugins.requirements import everywhere, requirement
 
+FRAGMENTS = RFC + "rfc4787#section-11"
 LARGE, MANY_SEGMENTS = 4000, 60000
 GRANULAR = "Networking Granular Checks: Services should be able to handle large requests: "
 SECONDARY = (
@@ -23,7 +24,7 @@ def all_ways(world, service, family, protocol):
     must="A UDP request that is larger than a packet MUST reach the endpoint whole, the first of a flow too.",
     level="extended",
     since="1.0",
-    source=VIRTUAL_IPS,
+    source=FRAGMENTS,
     upstream=[GRANULAR + "udp", SECONDARY + "udp"],
     needs=["nodes:3", "external-client", "lb-route"],
     arrange=far_away,
@@ -41,7 +42,7 @@ def test_large_requests(world, service, family):
     must="A UDP reply that is larger than a packet MUST reach the client whole.",
     level="extended",
     since="1.0",
-    source=VIRTUAL_IPS,
+    source=FRAGMENTS,
     upstream=[GRANULAR + "udp", SECONDARY + "udp"],
     needs=["nodes:3", "external-client", "lb-route"],
     arrange=far_away,
@@ -77,7 +78,7 @@ def test_many_segments(world, service, family):
     must="A UDP request whose fragments arrive in reverse MUST be answered.",
     level="record",
     since="1.0",
-    source=RFC + "rfc4787#section-11",
+    source=FRAGMENTS,
     needs=NEEDS,
     arrange=far_away,
 )

@@ -4,13 +4,13 @@
 from contextlib import ExitStack
 
 from conformance.packets.ways import far_away
-from conformance.sources import RFC, VIRTUAL_IPS
+from conformance.sources import RFC
 from plugins.packets import again, ip, udp
 from plugins.requirements import everywhere, requirement
 
 # Below those that kernels choose themselves, and below node ports.
 PORT, ANOTHER_PORT, A_THIRD = 15001, 15002, 15003
-APART = RFC + "rfc4787#section-4.2"
+APART = RFC + "rfc4787#section-4.2.1"
 
 
 def two_services(world):
@@ -23,7 +23,7 @@ def two_services(world):
     "though the endpoint sees the node's address for each.",
     level="extended",
     since="1.0",
-    source=VIRTUAL_IPS,
+    source=APART,
     needs=["nodes:3", "external-client", "lb-route"],
     arrange=far_away,
 )
@@ -45,7 +45,7 @@ def test_clients_with_one_port(world, service, protocol, family):
     "each from the address that it dialled.",
     level="extended",
     since="1.0",
-    source=VIRTUAL_IPS,
+    source=APART,
     needs=["nodes:3", "raw-packets", "captures", "external-client", "lb-route"],
     arrange=two_services,
 )
@@ -68,7 +68,7 @@ def test_frontends_dialled_from_one_port(world, service, family):
     must="A client that has used a ClusterIP MUST be answered by its endpoint's own address on the same source port.",
     level="extended",
     since="1.0",
-    source=VIRTUAL_IPS,
+    source=APART,
     needs=["nodes:3", "external-client", "lb-route"],
     arrange=far_away,
 )
