@@ -83,15 +83,15 @@ def test_unserved_port(world, service, protocol, family):
     source=NFTABLES,
     needs=ON_THE_NODES,
 )
-@everywhere(family=["IPv4", "IPv6"])
-def test_unallocated_ip(world, family):
+def test_unallocated_ip(world):
     service = far_away(world)
-    frontend = service.cluster_ip(family)
+    targets = service.every_cluster_ip("UDP")
     service.delete()
     world.settle()
-    with watched(world, frontend) as wire:
-        world.everywhere("pod").open_each([(frontend, "UDP")], count=1)
-        must_stay_inside(world, wire, frontend)
+    with watched(world, targets[0][0]) as wire:
+        world.everywhere("pod").open_each(targets, count=1)
+        for frontend, _ in targets:
+            must_stay_inside(world, wire, frontend)
 
 
 @requirement(

@@ -18,6 +18,8 @@ from plugins.world import World
 from tests.plugin.fake_cluster import FakeCluster
 from tests.plugin.fake_flows import CLIENT_MAC, NODE_MAC
 from tests.plugin.fake_proxy import FakeProxy
+from tests.plugin.miniature import HEAD
+from tests.plugin.runs import Finished, runs
 
 CLIENT, NODE, POD, VIP = "10.244.0.4", "172.18.0.10", "10.244.1.2", "10.96.0.9"
 CLIENT6, POD6, VIP6 = "fd00:10:244::4", "fd00:10:244:1::2", "fd00:10:96::9"
@@ -250,3 +252,38 @@ def test_a_talk_with_somebody_else_is_a_violation(world: World) -> None:
     frontend, other = service.cluster_ip("IPv4"), world.backends(2)[1]
     with pytest.raises(ViolationError), world.talking(world.vantage("pod@second"), frontend, "UDP", other):
         raise AssertionError
+
+
+# What is left of it when a test fails.
+
+WATCHES = (
+    HEAD
+    + """
+from plugins.packets import ip, tcp
+
+def served(world):
+    return world.service(endpoints=world.backends(1))
+
+@req("mini.watched", arrange=served)
+def test_watched(world, service):
+    client, endpoint = world.vantage("pod@first"), service.endpoints[0].backend
+    with world.watching(client=client, endpoint=endpoint) as wire:
+        client.open(service.cluster_ip("IPv4"), "TCP")
+    answer = ip(src=endpoint.addresses["IPv4"], dst=world.nodes[0].addresses["IPv4"]) / tcp(sport=8080)
+    wire.leaving("endpoint").must_have(answer)
+"""
+)
+
+
+@runs(files={"test_watched.py": WATCHES})
+def test_a_failure_says_whose_field_it_is_and_keeps_both_sides(finished: Finished) -> None:
+    (failure,) = finished.failures()
+    assert failure["expected"].startswith("leaving endpoint node-a.pod-1: IP / TCP 10.244.0.2:")
+    assert "IP.dst is 10.244.0.4 (client), expected 172.18.0.10 (node-a)" in failure["observed"]
+    assert failure["where"].startswith("leaving endpoint node-a.pod-1")
+    (record,) = finished.records
+    kept = {Path(path).name: finished.report / path for path in record["artefacts"]}
+    shown = kept["endpoint-node-a.pod-1.packets.txt"].read_text(encoding="utf-8")
+    assert "eth0      outgoing  IP / TCP 10.244.0.2:" in shown
+    assert kept["endpoint-node-a.pod-1.packets.pcap"].stat().st_size > 24
+    assert "node-a.packets.txt" in kept
