@@ -27,6 +27,8 @@ Roles = Mapping[str, Place | Frontend]
 # A frame that this host was not the addressee of is no packet that arrived.
 ARRIVED = frozenset({"host"})
 LEFT = frozenset({"outgoing"})
+# What a host sends to itself neither leaves it nor arrives.
+LOOPBACK = "lo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,8 @@ class Wire:
         packets = tuple(
             (captured, packet)
             for captured, packet in self._packets(role)
-            if captured.direction in directions and interface in (None, captured.interface)
+            if captured.direction in directions
+            if captured.interface == interface or (interface is None and captured.interface != LOOPBACK)
         )
         by = f" by {interface}" if interface else ""
         return Seen(f"{verb} {role}{'' if name == role else f' {name}'}{by}", packets, self.names, self.record)

@@ -28,7 +28,7 @@ def nodes_between(world, talk):
 )
 @everywhere(protocol=["TCP", "UDP"], family=["IPv4", "IPv6"])
 def test_each_node_counts(world, service, protocol, family):
-    for talk in talks(world, service, family, protocol):
+    for talk in talks(world, service, family, protocol, routed=True):
         talk.client.inject(again(talk.sent, ttl=TTL))
         talk.endpoint.inject(again(talk.answered, ttl=TTL))
         talk.exchange()
@@ -49,7 +49,7 @@ def test_each_node_counts(world, service, protocol, family):
 )
 @everywhere(protocol=["TCP", "UDP"], family=["IPv4", "IPv6"])
 def test_the_end_is_told(world, service, protocol, family):
-    for talk in talks(world, service, family, protocol):
+    for talk in talks(world, service, family, protocol, routed=True):
         talk.client.inject(again(talk.sent, ttl=1, payload=TOO_LATE))
         talk.exchange()
         told = ip(dst=talk.sent.src) / icmp("time-exceeded", family)

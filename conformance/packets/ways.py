@@ -24,9 +24,13 @@ def ways(world, service, family, protocol):
     ]
 
 
-def talks(world, service, family, protocol, *, of=("ClusterIP", "NodePort", "LoadBalancer")):
-    """A flow by each of these ways in turn, watched at both ends."""
+def talks(world, service, family, protocol, *, of=("ClusterIP", "NodePort", "LoadBalancer"), routed=False):
+    """A flow by each of these ways in turn, watched at both ends; if `routed`, from other nodes than the endpoint's.
+
+    Pods of one node may be joined by a bridge, which is no router.
+    """
+    backend = service.endpoints[0].backend
     for client, frontend in ways(world, service, family, protocol):
-        if frontend.kind in of:
-            with world.talking(client, frontend, protocol, service.endpoints[0].backend) as talk:
+        if frontend.kind in of and not (routed and client.node == backend.node):
+            with world.talking(client, frontend, protocol, backend) as talk:
                 yield talk

@@ -150,10 +150,13 @@ def test_directions_and_interfaces_are_told_apart() -> None:
         captured(REQUEST, "outgoing", "pod-1"),
         captured(REQUEST, "outgoing"),
         captured(REQUEST, "otherhost"),
+        captured(REQUEST, "outgoing", "lo"),
+        captured(REQUEST, "host", "lo"),
         CapturedPacket(1.0, "eth0", "host", b"\xff" * 12 + b"\x08\x06" + bytes(28), 42),
     )
     assert len(seen.at("endpoint").packets) == 1
     assert len(seen.leaving("endpoint").packets) == 2
+    assert len(seen.at("endpoint", interface="lo").packets) == 1
     by_one = seen.leaving("endpoint", interface="pod-1")
     assert len(by_one.packets) == 1
     assert by_one.where == "leaving endpoint node-b.pod-1 by pod-1"
