@@ -271,7 +271,7 @@ class FakeCluster:
             self._disturb()
         vantage = self._vantages[request.vantage]
         src = Address(vantage.addresses[request.family], sport)
-        judged = self._verdict(self._state_for(sentinel=sentinel), vantage, request)
+        fresh = judged = self._verdict(self._state_for(sentinel=sentinel), vantage, request)
         stuck = stuck_to and Endpoint(stuck_to.ip, stuck_to.port)
         if stuck and "restless-flows" not in self.lies:
             judged = self._continued(vantage, request, stuck)
@@ -283,7 +283,8 @@ class FakeCluster:
         elif endpoints:
             chosen = self._affine(judged, src, endpoints) or self._random.choice(endpoints)
             self._remember(judged, src, chosen)
-            seen = self._answered(request, src, chosen, judged.answers[chosen])
+            # A flow that goes on is seen from where a new one would be.
+            seen = self._answered(request, src, chosen, fresh.answers.get(chosen, judged.answers[chosen]))
         else:
             seen = self._unanswered(request, src, judged, vantage)
         if sentinel:
