@@ -105,7 +105,7 @@ def test_each_configuration_is_made_once(finished: Finished) -> None:
     passed = [line.split() for line in finished.lines if " PASSED " in line]
     worker_of = {words[-1]: words[0] for words in passed}
     workers: dict[str, set[str]] = {}
-    for record in finished.records:
+    for record in finished.judged:
         workers.setdefault(json.dumps(record["proxy_config"]), set()).add(worker_of[record["test"]])
     assert workers.pop("{}") == {f"[{name}]" for name in WORKERS}
     assert workers
