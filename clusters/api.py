@@ -54,7 +54,7 @@ class Node:
     the pod that waiting uses and no test may. `vip_cidrs` are ranges for virtual IPs (of load balancers, and
     external IPs) that belong to nobody, and that traffic from outside reaches through this node. `inner_addresses`
     are its own on interfaces towards pods, such as a bridge's, and `second_addresses` others on the LAN; of neither
-    does the API say anything.
+    does the API say anything. `uplink` is its interface to the LAN, where the cluster can tell.
     """
 
     name: str
@@ -69,12 +69,21 @@ class Node:
     inner_addresses: tuple[str, ...] = ()
     second_addresses: Mapping[Family, str] = field(default_factory=dict)
     zone: str | None = None
+    uplink: str | None = None
 
     def own_addresses(self, family: Family) -> frozenset[str]:
         """Every address of the node itself: what an endpoint may see where the source is masqueraded."""
         unknown = (*self.inner_addresses, *self.second_addresses.values())
         ours = {address for address in unknown if (":" in address) == (family == "IPv6")}
         return frozenset({self.addresses[family], *ours})
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A way out of a vantage that needs no route: one of its interfaces, and the MAC of who is to get the frame."""
+
+    interface: str
+    mac: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +180,8 @@ class Cluster(Protocol):
     ) -> list[Observation]:
         """Send every flow, at most `concurrency` at once; observations in the order of the requests."""
 
-    def hold(self, request: ProbeRequest) -> HeldConnection:
-        """Open one connection (or fixed UDP socket) and keep it."""
+    def hold(self, request: ProbeRequest, *, request_size: int = 0) -> HeldConnection:
+        """Open one connection (or fixed UDP socket) with a request of at least so many bytes, and keep it."""
 
     def hold_each(self, requests: Sequence[ProbeRequest]) -> list[HeldConnection]:
         """The same for many at once, in the order of the requests."""
@@ -183,8 +192,8 @@ class Cluster(Protocol):
     def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
         """Record the packets that pass a vantage's interfaces."""
 
-    def inject(self, vantage: Vantage, packet: bytes) -> None:
-        """Send an IP packet from a vantage exactly as it is, its header included."""
+    def inject(self, vantage: Vantage, packet: bytes, link: Link | None = None) -> None:
+        """Send an IP packet from a vantage exactly as it is, its header included; by a link rather than a route."""
 
     def reload_firewall(self, node: str) -> None:
         """What a firewall does to a node that knows nothing of Services: all iptables rules and chains are gone."""

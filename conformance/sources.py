@@ -34,3 +34,6 @@ SECONDARY_FAMILY = "[Feature:IPv6DualStack] Granular Checks: Services Secondary 
 ISSUES = "https://github.com/kubernetes/kubernetes/issues/"
 STALE_FLOWS_ONLY = "https://github.com/kubernetes/kubernetes/pull/127318"
 POD_LIFECYCLE = "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/"
+NFTABLES = KEPS + "3866-nftables-proxy"
+RFC = "https://www.rfc-editor.org/rfc/"
+NAT_ICMP = RFC + "rfc5508#section-4.2"

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from clusters.agent.client import Capture, CapturedPacket, HeldConnection, PacedFlow, ProbeRequest
-from clusters.api import Backend, Cluster, Vantage
+from clusters.api import Backend, Cluster, Link, Vantage
 from clusters.observation import Address, Family, FlowOutcome, Observation, Protocol
 from dataplane_ref.model import Past, Verdict, judge
 from plugins.held import HeldFlows, Line, held
@@ -189,9 +189,11 @@ class Prober:
         request = self.request(frontend, protocol, source_port)
         return self._flows(self.cluster.probe([request] * count, timeout=self.timeout), verdict)
 
-    def hold(self, frontend: Frontend, protocol: Protocol, *, source_port: int | None = None) -> HeldConnection:
+    def hold(
+        self, frontend: Frontend, protocol: Protocol, *, source_port: int | None = None, request_size: int = 0
+    ) -> HeldConnection:
         """Open one connection (TCP) or fixed flow (UDP) and keep it for later exchanges."""
-        return self.cluster.hold(self.request(frontend, protocol, source_port))
+        return self.cluster.hold(self.request(frontend, protocol, source_port), request_size=request_size)
 
     def paced(self, frontend: Frontend, protocol: Protocol, *, interval: float = 0.02) -> PacedFlow:
         """Send on one fixed flow every `interval` seconds."""
@@ -222,9 +224,9 @@ class Prober:
         """Record the packets that pass the vantage's interfaces."""
         return self.cluster.capture(self.vantage)
 
-    def inject(self, packet: bytes) -> None:
-        """Send an IP packet from here exactly as it is."""
-        self.cluster.inject(self.vantage, packet)
+    def inject(self, packet: bytes, link: Link | None = None) -> None:
+        """Send an IP packet from here exactly as it is; by a link, whatever the routes say."""
+        self.cluster.inject(self.vantage, bytes(packet), link)
 
     def _flows(self, observations: Sequence[Observation], verdict: Verdict) -> Flows:
         return Flows(tuple(observations), verdict, self.record)

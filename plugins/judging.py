@@ -3,12 +3,13 @@
 
 import platform
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from clusters.agent.client import Recording
 from clusters.errors import PlumblineError, UsageError
 from clusters.lab.provider import lab_abilities
 from clusters.proxies.configuration import DEFAULT
@@ -311,14 +312,16 @@ class Judge:
         name = "-".join([self.requirement.id, *self.record.axes.values()])
         with suppress(PlumblineError):
             # First what goes on, then what stands still.
-            files = _packets(run) | _attachments(run, [seen["node"] for seen in self.record.observations])
+            files = _packets({**run.cluster.recorded(), **self.record.watched}) | _attachments(
+                run, [seen["node"] for seen in self.record.observations]
+            )
             self.record.artefacts = save_artefacts(Path(self.settings.report), name, files)
 
 
-def _packets(run: Run) -> dict[str, str | bytes]:
-    """The packets of the test, as each node and the external client saw them: to read, and for other programs."""
+def _packets(recordings: Mapping[str, Recording]) -> dict[str, str | bytes]:
+    """The packets of the test: as the nodes and the external client saw them, and at the places it watched itself."""
     files: dict[str, str | bytes] = {}
-    for name, recording in run.cluster.recorded().items():
+    for name, recording in recordings.items():
         if recording.packets:
             files[f"{name}.packets.txt"] = as_text(recording)
             files[f"{name}.packets.pcap"] = as_pcap(recording)

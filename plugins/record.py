@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from clusters.agent.client import Recording
 from clusters.observation import Observation
 from plugins.outcomes import Outcome
 
@@ -17,7 +18,8 @@ class Record:
     """Filled while the test runs; `as_dict` is the contract of `report/requirements.jsonl`.
 
     `undeclared` are the features that the proxy does not declare, and whether this test found them to work (None: it
-    was not tried). `latest` is all of the latest probe, for this process only.
+    was not tried). `latest` is all of the latest probe, for this process only; `watched` are the packets that the
+    test itself looked at, by role and place.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Record:
     artefacts: list[str] = field(default_factory=list)
     seconds: float = 0.0
     latest: tuple[Observation, ...] = ()
+    watched: dict[str, Recording] = field(default_factory=dict)
 
     def saw(self, observations: Sequence[Observation], expected: str, observed: str) -> None:
         """Remember the latest probe: a failure speaks of the one it came from."""
@@ -51,6 +54,12 @@ class Record:
             first = observations[0]
             place = {first.vantage: "host network", None: "outside"}.get(first.node, f"pod on {first.node}")
             self.where = f"{first.vantage} ({place}) to {first.frontend}, {first.protocol}, {first.family}"
+
+    def looked(self, place: str, expected: str, observed: str) -> None:
+        """Remember the latest look at captured packets; whose flow they were of is known from its probe."""
+        self.expected = f"{place}: {expected}"
+        self.observed = observed
+        self.where = self.where or place
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

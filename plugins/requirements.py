@@ -18,6 +18,7 @@ NEEDS = frozenset(
         "external-client",
         "lb-route",
         "raw-packets",
+        "captures",
         "sctp",
         "bpf",
         "host-rules",

@@ -43,6 +43,7 @@ from plugins.scouts import disallowed
 from plugins.services import Frontend, Mirror, Port, Service, Target, family_of, service_spec
 from plugins.settle import Settled, Settler
 from plugins.slices import Endpoint, Slice
+from plugins.wire import Place, Roles, Talk, Wire, talking, watching
 
 PROTOCOLS: tuple[Protocol, ...] = ("TCP", "UDP")
 
@@ -200,6 +201,23 @@ class World:
     def prober(self, vantage: Vantage) -> Prober:
         """Probe from any vantage, a backend's own for instance."""
         return Prober(vantage, self.cluster, self.verdict, self.continued, self.record, self.probe_timeout)
+
+    def watching(self, **roles: Place | Frontend) -> AbstractContextManager[Wire]:
+        """Capture at several places at once, each under its role; a frontend's role names its address in failures."""
+        return self._watching(roles)
+
+    def talking(
+        self, client: Prober, frontend: Frontend, protocol: Protocol, endpoint: Backend, **others: Place
+    ) -> AbstractContextManager[Talk]:
+        """A flow to a frontend's only endpoint, watched at both ends (and at others' places)."""
+        return talking(self._watching, client, self.prober(endpoint.vantage), frontend, protocol, others)
+
+    def received(self) -> Mapping[tuple[str, Protocol, int], int]:
+        """Connections and datagrams by (backend, protocol, port), once backends have read all that has arrived."""
+        return self.cluster.received()
+
+    def _watching(self, roles: Roles) -> AbstractContextManager[Wire]:
+        return watching(self.cluster.capture, self.nodes, self.record, roles)
 
     # What tests arrange.
 

@@ -310,23 +310,27 @@ class UdpChannel:
         return self._sock is not None
 
     def send(self, line: bytes) -> None:
-        """One datagram; what the kernel says against it goes to the sink."""
-        if self._sock is None:
-            return
+        """One datagram; what the kernel says against it goes to the sink.
+
+        An error about an earlier datagram is told first, and then this one is sent (udp(7)).
+        """
         self.started = perf_counter()
-        try:
-            if self._connected:
-                self._sock.send(line)
-            else:
-                self._sock.sendto(line, self._peer)
-        except BlockingIOError:
-            self.sink.failed(Failure(errno.EAGAIN))
-        except OSError as error:
-            self._drain_errors()
-            if self._sock is not None:
+        while self._sock is not None:
+            try:
+                if self._connected:
+                    self._sock.send(line)
+                else:
+                    self._sock.sendto(line, self._peer)
+            except BlockingIOError:
+                self.sink.failed(Failure(errno.EAGAIN))
+            except OSError as error:
                 refused = error.errno in (errno.EPERM, errno.ENOBUFS)
-                weight = Weight.PROVISIONAL if refused else Weight.FINAL
-                self.sink.failed(Failure(error.errno or 0, weight=weight))
+                if self._drain_errors() and not refused:
+                    continue
+                if self._sock is not None:
+                    weight = Weight.PROVISIONAL if refused else Weight.FINAL
+                    self.sink.failed(Failure(error.errno or 0, weight=weight))
+            return
 
     def close(self, reset: bool = True) -> None:  # noqa: ARG002  (the same call for both protocols)
         sock, self._sock = self._sock, None

@@ -187,9 +187,14 @@ class AgentClient:
         """
         return PacedFlow(self._transport, request, interval, timeout, limit)
 
-    def inject(self, netns: str | None, packet: bytes) -> None:
-        """Send an IP packet from a namespace, with the header it has."""
-        self._transport.call("inject", SLACK, netns=netns, packet=base64.b64encode(packet).decode("ascii"))
+    def inject(self, netns: str | None, packet: bytes, link: tuple[str, str] | None = None) -> None:
+        """Send an IP packet from a namespace, with the header it has.
+
+        `link`: in a frame by this interface, to this MAC, whatever the routes say.
+        """
+        interface, mac = link or (None, None)
+        encoded = base64.b64encode(packet).decode("ascii")
+        self._transport.call("inject", SLACK, netns=netns, packet=encoded, iface=interface, mac=mac)
 
     def capture(
         self,

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets as they are: sent from a namespace with the IP header they came with (raw(7)), whatever it claims."""
+"""Packets as they are: sent from a namespace with the IP header they came with (raw(7)), whatever it claims.
+
+By a route of the namespace, or past all routes in a frame to a MAC (packet(7)): loopback addresses have no other way
+onto a wire.
+"""
 
 import base64
 import binascii
@@ -8,14 +12,16 @@ from typing import Any
 
 from clusters.agent.control import Operation, Reply
 from clusters.agent.netns import Namespaces
+from clusters.agent.sockets import explain
 from clusters.agent.wire import RequestError
 
+_ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 # Where the destination stands in a header, by IP version, and the least length of the header.
 _DESTINATION = {4: (socket.AF_INET, slice(16, 20), 20), 6: (socket.AF_INET6, slice(24, 40), 40)}
 
 
 class Injector:
-    """Sends what it is given. The header's checksum is the kernel's to fill in (IPv4), the transport's is not."""
+    """Sends what it is given. On a route an IPv4 header's checksum is the kernel's to fill in; no other ever is."""
 
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
@@ -24,7 +30,7 @@ class Injector:
         return {"inject": self._inject}
 
     def _inject(self, request: dict[str, Any], reply: Reply) -> None:
-        """{netns, packet: base64} → {sent: bytes}"""
+        """{netns, packet: base64, iface and mac, both or neither} → {sent: bytes}"""
         try:
             packet = base64.b64decode(request["packet"], validate=True)
         except binascii.Error:
@@ -32,13 +38,27 @@ class Injector:
         family, destination, least = _DESTINATION.get(packet[0] >> 4 if packet else 0, (0, slice(0), 1 << 16))
         if len(packet) < least:
             raise RequestError("the packet to inject is no IPv4 or IPv6 packet")
+        interface, mac = request.get("iface"), request.get("mac") or ""
         namespace = self._namespaces.open(request.get("netns"))
         try:
             with self._namespaces.inside(namespace):
-                sock = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+                sock = self._socket(family, interface)
         except PermissionError:
             raise RequestError(f"the agent may not send raw packets in {namespace}") from None
         finally:
             namespace.close()
+        to: tuple[Any, ...] = (socket.inet_ntop(family, packet[destination]), 0)
         with sock:
-            reply.ok({"sent": sock.sendto(packet, (socket.inet_ntop(family, packet[destination]), 0))})
+            try:
+                if interface:
+                    to = (interface, _ETHERTYPE[packet[0] >> 4], 0, 0, bytes.fromhex(mac.replace(":", "")))
+                reply.ok({"sent": sock.sendto(packet, to)})
+            except (OSError, ValueError) as error:
+                why = explain(error) if isinstance(error, OSError) else str(error)
+                raise RequestError(f"the packet cannot be sent from {namespace}: {why}") from None
+
+    @staticmethod
+    def _socket(family: int, interface: str | None) -> socket.socket:
+        if interface is None:
+            return socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        return socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)  # the kernel writes the Ethernet header

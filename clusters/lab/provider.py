@@ -22,7 +22,7 @@ from clusters.agent.client import (
     ProbeRequest,
     Recording,
 )
-from clusters.api import Backend, HttpAnswer, Node, Vantage
+from clusters.api import Backend, HttpAnswer, Link, Node, Vantage
 from clusters.errors import PlumblineError
 from clusters.host import IptablesBackend, iptables_programs
 from clusters.kube import NODES, KubeClient
@@ -41,6 +41,7 @@ from clusters.lab.topology import (
     SECOND6,
     SERVICES4,
     SERVICES6,
+    UPLINK,
     VIPS4,
     VIPS6,
     HostPlan,
@@ -57,6 +58,8 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 # Nodes whose packets are recorded: rewinding costs a call per node and test.
 MAX_RECORDED_NODES = 8
 POOL_PORTS = (8080, 8081, 8082)
+# Bytes of a packet that a capture keeps: more than any error or fragment has.
+WHOLE = 2048
 # What no proxy translated ends at the router (see build.py), and is told so at once.
 ROUTER_RULES = """
 table inet plumbline {{
@@ -96,7 +99,7 @@ def lab_abilities(*, bpf: bool, sctp: bool) -> frozenset[str]:
 
     `bpf`: where BPF loads; `sctp`: where the agent can speak SCTP.
     """
-    always = {"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
+    always = {"external-client", "lb-route", "raw-packets", "captures", "host-rules", "proxy-restart", "disruptive"}
     sometimes = {name for name, has in (("bpf", bpf), ("sctp", sctp)) if has}
     return frozenset(always | {"second-address", "service-route"} | sometimes)
 
@@ -179,8 +182,8 @@ class Lab:
     ) -> list[Observation]:
         return self._prober.probe(requests, timeout=timeout, concurrency=concurrency)
 
-    def hold(self, request: ProbeRequest) -> HeldConnection:
-        return self._prober.hold(request)
+    def hold(self, request: ProbeRequest, *, request_size: int = 0) -> HeldConnection:
+        return self._prober.hold(request, request_size=request_size)
 
     def hold_each(self, requests: Sequence[ProbeRequest]) -> list[HeldConnection]:
         return self._prober.hold_each(requests)
@@ -197,8 +200,8 @@ class Lab:
         """The external client's route to ClusterIPs leads through the first node (see build.py)."""
         return self.plan.nodes[0].name
 
-    def inject(self, vantage: Vantage, packet: bytes) -> None:
-        self._prober.inject(vantage.place, packet)
+    def inject(self, vantage: Vantage, packet: bytes, link: Link | None = None) -> None:
+        self._prober.inject(vantage.place, packet, (link.interface, link.mac) if link else None)
 
     def reload_firewall(self, node: str) -> None:
         """Raises PlumblineError when the node's rules could not be removed."""
@@ -208,7 +211,7 @@ class Lab:
                 raise PlumblineError(f"the rules of {node} could not be removed: {done.err.strip()}")
 
     def capture(self, vantage: Vantage, interface: str | None = None) -> Capture:
-        return self._prober.capture(netns=vantage.place, interface=interface)
+        return self._prober.capture(netns=vantage.place, interface=interface, snaplen=WHOLE)
 
     def set_forward_policy(self, node: str, policy: Literal["ACCEPT", "DROP"]) -> None:
         """Raises PlumblineError when it could not be set."""
@@ -452,4 +455,5 @@ def _node(plan: NodePlan) -> Node:
         inner_addresses=plan.inner_addresses,
         vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
         zone=plan.zone,
+        uplink=UPLINK,
     )

@@ -25,6 +25,8 @@ VIPS4, VIPS6 = IPv4Network("198.18.0.0/16"), IPv6Network("2001:db8:18::/48")
 GATEWAY4, GATEWAY6 = "169.254.1.1", "fe80::1"
 # How the node ends of the pods' veth pairs are named (pod-1, pod-2, …), and a node's bridge where it has one.
 POD_INTERFACES, POD_BRIDGE = "pod-", "cni0"
+# The interface of every host on the LAN to it.
+UPLINK = "eth0"
 # `routed`: a link per pod, as Calico has it; `bridge` and `vxlan`: a bridge per node, as flannel has with its
 # backends host-gw and vxlan (https://github.com/flannel-io/flannel/blob/master/Documentation/backends.md).
 PodNetwork = Literal["routed", "bridge", "vxlan"]

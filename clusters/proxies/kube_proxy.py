@@ -30,7 +30,8 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "iptables": frozenset(
         {LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", "firewall-opened", "scheduler-random"}
     ),
-    "nftables": frozenset({"scheduler-random"}),
+    # Ports of a ClusterIP that no Service has are refused (KEP-3866).
+    "nftables": frozenset({"unserved-ports-refused", "scheduler-random"}),
 }
 
 

@@ -18,7 +18,16 @@ HEALTH_PORT = 10256
 SCHEDULERS = ("random", "rr", "wrr", "lc", "sh", "dh", "sed", "nq", "maglev")
 # Of what not every proxy has it has everything. Services choose their scheduler, and weights, by annotations.
 FEATURES = frozenset(
-    {"firewall-opened", "healthz", "localhost-node-ports", "invalid-dropped", "rules-restored", "sctp", "weights"}
+    {
+        "firewall-opened",
+        "healthz",
+        "localhost-node-ports",
+        "invalid-dropped",
+        "rules-restored",
+        "sctp",
+        "unserved-ports-refused",
+        "weights",
+    }
     | {f"scheduler-{name}" for name in SCHEDULERS}
 )
 # -P: what lies where the user typed the command must not stand for a package of ours.

@@ -111,6 +111,15 @@ GLOBAL int decide_about(struct work *w, const struct config *settings)
 	return 0;
 }
 
+/* A packet that may not go on: its sender is told so by the way that it came. */
+INLINE int tell_of_its_end(struct __sk_buff *ctx, const struct headers *h, const struct config *settings)
+{
+	if (make_error(ctx, h, settings, TIME_EXCEEDED))
+		return drop(DROPPED_REWRITE);
+	add_mark(ctx, settings->mark);
+	return redirect(ctx->ifindex, 0);
+}
+
 /* Rewrite the packet as its flow says, and send it on. */
 INLINE int carry_out(struct __sk_buff *ctx, const struct work *w, const struct config *settings, struct flow *flow)
 {
@@ -119,6 +128,9 @@ INLINE int carry_out(struct __sk_buff *ctx, const struct work *w, const struct c
 	bool hop;
 
 	h = &w->packet.outer;
+	/* The stack would tell whoever the packet says that it is from once it is rewritten. */
+	if (w->place == COMES_IN && h->ttl <= 1 && !(flow->flags & TO_HOST) && h->fragment != LATER_FRAGMENT)
+		return tell_of_its_end(ctx, h, settings);
 	way = w->place == COMES_IN ? way_of_incoming(ctx, settings, h, flow)
 				   : way_of_outgoing(ctx, settings, h, flow);
 	hop = is_straight(way) && w->place == COMES_IN;
@@ -160,6 +172,7 @@ GLOBAL int follow_error(struct __sk_buff *ctx, struct work *w, const struct conf
 	struct tuple was = {};
 	enum way way = BY_STACK;
 	struct flow *flow;
+	bool hop;
 
 	if (!w || !settings)
 		return NEXT;
@@ -183,9 +196,12 @@ GLOBAL int follow_error(struct __sk_buff *ctx, struct work *w, const struct conf
 	/* An error is rare, and the stack knows how to send one. */
 	if (w->place == GOES_OUT)
 		way = way_of_outgoing(ctx, settings, &w->packet.outer, flow);
-	else if (flow->flags & TO_HOST && flow->flags & FROM_HOST)
-		way = TO_PROCESS;
-	if (rewrite_error(ctx, false, &w->packet, &was, flow) || (is_straight(way) && write_macs(ctx, flow)))
+	else if (flow->flags & FROM_HOST)
+		/* The stack takes a packet from elsewhere with the node's own address for a forged one. */
+		way = way_of_incoming(ctx, settings, &w->packet.outer, flow);
+	hop = is_straight(way) && w->place == COMES_IN;
+	if (rewrite_error(ctx, false, &w->packet, &was, flow) || (hop && take_hop(ctx, &w->packet.outer)) ||
+	    (is_straight(way) && write_macs(ctx, flow)))
 		return drop(DROPPED_REWRITE);
 	count(ERRORS_TRANSLATED);
 	return take(ctx, settings, flow, way);

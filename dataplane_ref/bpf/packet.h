@@ -24,6 +24,8 @@
 #define PROTOCOL_DESTINATION_OPTIONS 60
 #define PROTOCOL_SCTP 132
 
+#define TCP_OFFSET 12 /* where in the header its own length is */
+
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Refusing: ICMP port unreachable (RFC 792; RFC 4443, 3.1), to whoever sent the packet, as a host without a listener
- * would. The packet itself becomes the answer: its head stays as what the error is about.
+ * would; or time exceeded, as a router would. The packet itself becomes the answer: its head stays as what the error is
+ * about.
  */
 #ifndef PLUMBLINE_REFUSE_H
 #define PLUMBLINE_REFUSE_H
@@ -72,11 +73,17 @@ INLINE long swap_macs(void *ctx)
 	return skb_store(ctx, 0, swapped, sizeof(swapped), 0);
 }
 
+enum refusal {
+	PORT_UNREACHABLE,
+	TIME_EXCEEDED,
+};
+
 /*
  * Turn the packet into its own refusal, on its way back. Room is made before the IP header; what is kept of the packet
  * is a multiple of four bytes (never less than the IP header and eight bytes, which RFC 792 asks for).
  */
-GLOBAL long make_refusal(struct __sk_buff *ctx, const struct headers *h, const struct config *settings)
+GLOBAL long make_error(struct __sk_buff *ctx, const struct headers *h, const struct config *settings,
+		       enum refusal why)
 {
 	__u32 most, kept, sum = 0;
 	bool ipv6;
@@ -109,6 +116,10 @@ GLOBAL long make_refusal(struct __sk_buff *ctx, const struct headers *h, const s
 		r.ip.destination = h->tuple.source;
 		r.icmp.type = 1;
 		r.icmp.code = 4;
+		if (why == TIME_EXCEEDED) {
+			r.icmp.type = 3;
+			r.icmp.code = 0;
+		}
 		if (sum_of(ctx, h->l3 + sizeof(r), kept, &sum))
 			return -1;
 		sum = checksum_difference(NULL, 0, &pseudo, sizeof(pseudo), sum);
@@ -128,6 +139,10 @@ GLOBAL long make_refusal(struct __sk_buff *ctx, const struct headers *h, const s
 		r.ip.checksum = ~fold(checksum_difference(NULL, 0, &r.ip, sizeof(r.ip), 0));
 		r.icmp.type = 3;
 		r.icmp.code = 3;
+		if (why == TIME_EXCEEDED) {
+			r.icmp.type = 11;
+			r.icmp.code = 0;
+		}
 		if (sum_of(ctx, h->l3 + sizeof(r), kept, &sum))
 			return -1;
 		sum = checksum_difference(NULL, 0, &r.icmp, sizeof(r.icmp), sum);
@@ -136,6 +151,11 @@ GLOBAL long make_refusal(struct __sk_buff *ctx, const struct headers *h, const s
 			return -1;
 	}
 	return swap_macs(ctx);
+}
+
+INLINE long make_refusal(struct __sk_buff *ctx, const struct headers *h, const struct config *settings)
+{
+	return make_error(ctx, h, settings, PORT_UNREACHABLE);
 }
 
 #endif

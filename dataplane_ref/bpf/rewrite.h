@@ -229,6 +229,18 @@ INLINE long rewrite_in_place(struct __sk_buff *ctx, const struct headers *h, con
 	return 0;
 }
 
+/* One hop less to live, for what goes on from here without the stack and is not rewritten as a whole. */
+INLINE long take_hop(struct __sk_buff *ctx, const struct headers *h)
+{
+	const __u8 ttl = h->ttl - 1;
+
+	if (h->family == 6)
+		return skb_store(ctx, h->l3 + IPV6_HOP_LIMIT, &ttl, sizeof(ttl), 0);
+	if (skb_l3_checksum(ctx, h->l3 + IPV4_CHECKSUM, htons(h->ttl << 8), htons(ttl << 8), 2))
+		return -1;
+	return skb_store(ctx, h->l3 + IPV4_TTL, &ttl, sizeof(ttl), 0);
+}
+
 /*
  * An ICMP error about a packet of a flow. `flow` is the direction that the error travels in, and `was` its key: what
  * that direction's packets come with. The packet inside went the other way, so its source is what `flow` makes the

@@ -75,12 +75,20 @@ GLOBAL long find_way(struct __sk_buff *ctx, const struct config *settings, const
 	return answer;
 }
 
-/* Whether the packet, or each part that it will be cut into (64 bytes allow for any options), fits the way. */
-INLINE bool fits(const struct __sk_buff *ctx, const struct headers *h, const struct flow *flow)
+/* Whether the packet, or each part that it will be cut into, fits the way. */
+INLINE bool fits(struct __sk_buff *ctx, const struct headers *h, const struct flow *flow)
 {
-	const __u32 length = ctx->gso_size ? h->l4 - h->l3 + 64 + ctx->gso_size : h->l4 - h->l3 + h->l4_length;
+	__u32 transport = 8;
+	__u8 offset;
 
-	return length <= flow->mtu;
+	if (!ctx->gso_size)
+		return h->l4 - h->l3 + h->l4_length <= flow->mtu;
+	if (h->tuple.protocol == PROTOCOL_TCP) {
+		if (skb_load(ctx, h->l4 + TCP_OFFSET, &offset, sizeof(offset)))
+			return false;
+		transport = (offset >> 4) * 4;
+	}
+	return h->l4 - h->l3 + transport + ctx->gso_size <= flow->mtu;
 }
 
 /* In, and on. Whatever is not plain sailing (no neighbour yet, too long, TTL at its end) is left to the stack. */

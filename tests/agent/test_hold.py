@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Held flows: the same connection, or the same source port, asked again and again."""
 
+import base64
 from time import monotonic
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from clusters.agent.client import AgentClient, BackendSpec
 from clusters.errors import PlumblineError
 from clusters.observation import Address, FlowOutcome, Icmp
+from plugins.packets import error_about, network_of
 from tests.agent.conftest import CLOSED_PORT, TCP_PORT, TWO_RETRANSMISSIONS, UDP_PORT, World
 
 
@@ -81,6 +83,18 @@ def test_a_udp_flow_keeps_its_source_port_through_icmp_and_silence(agent: AgentC
     assert again.client_seen == Address(world.client_ip, 23500)
     assert (refused.outcome, refused.icmp) == (FlowOutcome.REFUSED, Icmp(3, 3, world.ip))
     assert (silent.outcome, silent.errno, silent.icmp) == (FlowOutcome.TIMEOUT, None, None)
+
+
+def test_an_error_about_an_earlier_datagram_does_not_keep_the_next_from_being_sent(
+    agent: AgentClient, world: World
+) -> None:
+    with agent.capture(world.client, "eth0") as capture, agent.hold(world.request("UDP")) as held:
+        capture.close()
+        sent = next(network_of(one) for one in capture.packets if one.direction == "outgoing")
+        error = base64.b64encode(error_about(sent, "port-unreachable", by=world.ip)).decode("ascii")
+        # Both requests at once: the agent has no time to read the error before it sends.
+        agent._transport.send("inject", {"netns": world.server, "packet": error}, 5.0)
+        assert held.exchange().outcome == FlowOutcome.REPLY
 
 
 def test_a_released_flow_is_gone(agent: AgentClient, world: World) -> None:

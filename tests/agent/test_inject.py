@@ -8,7 +8,7 @@ import pytest
 
 from clusters.agent.client import AgentClient
 from clusters.errors import PlumblineError
-from tests.agent.conftest import World, one
+from tests.agent.conftest import MACS, World, one
 
 NOBODY, NOBODY6 = "192.0.2.77", "2001:db8::77"
 PAYLOAD = b"as it is"
@@ -37,6 +37,22 @@ def test_a_packet_arrives_with_a_foreign_source(agent: AgentClient, world: World
     assert [data[12:] if family == "IPv4" else data for data in arrived] == [
         packet[12:] if family == "IPv4" else packet
     ]
+
+
+def test_a_frame_takes_what_no_route_would(agent: AgentClient, world: World) -> None:
+    packet = udp4(NOBODY, "127.0.0.1")
+    with agent.capture(world.server, "eth0") as capture:
+        agent.inject(world.client, packet, ("eth0", MACS["s"]))
+        one(agent, world.request("UDP"))
+    (arrived,) = [seen for seen in capture.packets if seen.data.endswith(PAYLOAD)]
+    assert arrived.data[14:] == packet
+    assert arrived.direction == "host"
+
+
+@pytest.mark.parametrize("link", [("eth7", MACS["s"]), ("eth0", "no MAC")])
+def test_a_link_that_there_is_not_is_one_sentence(agent: AgentClient, world: World, link: tuple[str, str]) -> None:
+    with pytest.raises(PlumblineError, match="the packet cannot be sent from "):
+        agent.inject(world.client, udp4(NOBODY, world.ip), link)
 
 
 @pytest.mark.parametrize("packet", [b"", b"\x45", b"\x00" * 60])

@@ -33,14 +33,15 @@ NO_MACS = {"source": "00:00:00:00:00:00", "destination": "00:00:00:00:00:00"}
 BACK = {"source": UPLINK_MAC, "destination": NEIGHBOUR_MAC}
 
 
-def refusal(family: str, client: str, quoted: bytes, **macs: str) -> bytes:
-    """What a host without a listener would say, quoting this IP packet in steps of four bytes."""
+def refusal(family: str, client: str, quoted: bytes, expired: bool = False, /, **macs: str) -> bytes:
+    """What a host without a listener would say (or a router, `expired`), quoting this IP packet in steps of four."""
     s, node = scapy(), ROLES[family].node
     kept = quoted[: min(len(quoted), MOST_QUOTED[family]) // 4 * 4]
-    layers: Any = internet(node, client, id=0) / s.ICMP(type=3, code=3) if family == "IPv4" else None
-    if layers is None:
-        layers = internet(node, client) / s.ICMPv6DestUnreach(code=4)
-    return frame(layers / s.Raw(kept), **macs)
+    error: Any = s.ICMP(type=11, code=0) if expired else s.ICMP(type=3, code=3)
+    if family == "IPv6":
+        error = s.ICMPv6TimeExceeded(code=0) if expired else s.ICMPv6DestUnreach(code=4)
+    head = internet(node, client, **({} if family == "IPv6" else {"id": 0}))
+    return frame(head / error / s.Raw(kept), **macs)
 
 
 @BOTH
@@ -150,3 +151,36 @@ def test_an_endpoint_here_that_comes_back_is_no_longer_refused(node: Bench, fami
 
     assert node.send(data, by=UPLINK).action == 0
     assert node.counted == {"REFUSALS_SENT": 1, "FLOWS_OPENED": 1}
+
+
+@BOTH
+@ALL
+@pytest.mark.parametrize("known", [True, False])
+def test_a_packet_that_ends_here_is_answered_as_a_router_would(
+    node: Bench, family: str, protocol: str, known: bool
+) -> None:
+    roles = ROLES[family]
+    endpoint = node.endpoint(roles.remote_pod, TARGET)
+    node.frontend(
+        None, NODE_PORT, protocol, cluster=[endpoint], kind="NODE_PORT", family=4 if family == "IPv4" else 6
+    )
+    if known:
+        node.send(packet(roles.outside, SPORT, roles.node, NODE_PORT, protocol))
+    data = packet(roles.outside, SPORT, roles.node, NODE_PORT, protocol, ttl=1)
+
+    sent = node.send(data)
+
+    same(sent.packet, refusal(family, roles.outside, data[ETHERNET:], True, **BACK))
+    assert (sent.action, sent.mark) == (REDIRECT, MARK)
+
+
+@BOTH
+def test_a_packet_for_an_endpoint_on_this_node_has_arrived_whatever_it_has_left(node: Bench, family: str) -> None:
+    roles = ROLES[family]
+    endpoint = node.endpoint(roles.node, TARGET, "ON_HOST")
+    node.frontend(roles.cluster_ip, PORT, cluster=[endpoint])
+
+    sent = node.send(packet(roles.other_pod, SPORT, roles.cluster_ip, PORT, ttl=1), by=PODS)
+
+    assert node.counted == {"FLOWS_OPENED": 1}
+    assert scapy().Ether(sent.packet).payload.dst == roles.node

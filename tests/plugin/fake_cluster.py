@@ -16,13 +16,13 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
 from clusters.agent.client import CapturedPacket, HeldConnection, ProbeRequest, Recording
-from clusters.api import Backend, HttpAnswer, Node, Vantage, VantageKind
+from clusters.api import Backend, HttpAnswer, Link, Node, Vantage, VantageKind
 from clusters.apiserver.bootstrap import ClusterConfig, new_cluster
 from clusters.apiserver.kinds import Resource
 from clusters.apiserver.store import Change
 from clusters.kube import NODES, Object
 from clusters.lab.provider import RANGES, TO_PODS
-from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, HostPlan, LabPlan, NodePlan, PodPlan
+from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, UPLINK, HostPlan, LabPlan, NodePlan, PodPlan
 from clusters.observation import Address, FlowOutcome, Icmp, Observation, Protocol
 from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from dataplane_ref.model import (
@@ -177,7 +177,7 @@ class FakeCluster:
     ) -> list[Observation]:
         return [self.observe(request, request.sport or next(self._ports)) for request in requests]
 
-    def hold(self, request: ProbeRequest) -> FakeHeld:
+    def hold(self, request: ProbeRequest, *, request_size: int = 0) -> FakeHeld:  # noqa: ARG002
         return FakeHeld(self, request, request.sport or next(self._ports))
 
     def hold_each(self, requests: Sequence[ProbeRequest]) -> list[HeldConnection]:
@@ -196,7 +196,7 @@ class FakeCluster:
     def capture(self, vantage: Vantage, interface: str | None = None) -> FakeCapture:
         return FakeCapture(self.captures, vantage, interface or "eth0")
 
-    def inject(self, vantage: Vantage, packet: bytes) -> None:  # noqa: ARG002
+    def inject(self, vantage: Vantage, packet: bytes, link: Link | None = None) -> None:  # noqa: ARG002
         """A packet that belongs to a connection, and yet does not: see FakeHeld."""
         self.stray = "passes-invalid" in self.lies
 
@@ -284,7 +284,7 @@ class FakeCluster:
             self._disturb()
         vantage = self._vantages[request.vantage]
         src = Address(vantage.addresses[request.family], sport)
-        judged = self._verdict(self._state_for(sentinel=sentinel), vantage, request)
+        fresh = judged = self._verdict(self._state_for(sentinel=sentinel), vantage, request)
         stuck = stuck_to and Endpoint(stuck_to.ip, stuck_to.port)
         if stuck and "restless-flows" not in self.lies:
             judged = self._continued(vantage, request, stuck)
@@ -298,7 +298,8 @@ class FakeCluster:
             chosen = self._affine(judged, src, endpoints)
             chosen = chosen or self.schedulers.choose(services, endpoints, request, src)
             self._remember(judged, src, chosen)
-            seen = self._answered(request, src, chosen, judged.answers[chosen])
+            # A flow that goes on is seen from where a new one would be.
+            seen = self._answered(request, src, chosen, fresh.answers.get(chosen, judged.answers[chosen]))
         else:
             seen = self._unanswered(request, src, judged, vantage)
         if sentinel:
@@ -359,7 +360,7 @@ class FakeCluster:
         if rule and rule.allowed and src.ip not in rule.allowed:
             # Of a node's addresses a kernel takes the one on the route, and that is never the second here.
             known = sorted(rule.allowed & self._primary) or sorted(rule.allowed)
-            client = Address(self._random.choice(known), self._random.randint(1024, 65535))
+            client = Address(self._random.choice(known), next(self._ports))
         return self._flow(
             request,
             src,
@@ -518,6 +519,7 @@ def _node(plan: NodePlan) -> Node:
         second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
         vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
         zone=plan.zone,
+        uplink=UPLINK,
     )
 
 

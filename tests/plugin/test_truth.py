@@ -35,23 +35,23 @@ def test_every_requirement_passes(finished: Finished) -> None:
     assert finished.status == 0, finished.out[-3000:]
     assert finished.outcomes()
     recorded = {one["id"] for one in finished.records if one["level"] == "record"}
-    expected = {name: {"recorded" if name in recorded else "pass"} for name in finished.outcomes()}
-    assert finished.outcomes() == expected
+    for name, outcomes in finished.outcomes().items():
+        assert outcomes in ({"recorded" if name in recorded else "pass"}, {"unfit"})
 
 
 def test_each_test_has_one_line(finished: Finished) -> None:
     passed = [line.split()[0] for line in finished.lines if " PASSED" in line]
     assert passed
-    assert [one["test"] for one in finished.records] == passed
+    assert [one["test"] for one in finished.judged] == passed
 
 
 def test_a_line_has_the_fields_of_the_contract(finished: Finished) -> None:
-    for record in finished.records:
+    for record in finished.judged:
         assert set(record) == CONTRACT
-        assert record["expected"].startswith(("default/svc-", "no Service"))
+        assert record["expected"].startswith(("default/svc-", "no Service", "node-"))
         assert record["level"] in ("core", "extended", "record")
         assert " MUST " in record["sentence"] or " SHOULD " in record["sentence"]
-        assert record["reason"] is None
+        assert record["reason"] is None or record["level"] == "record"
         assert record["settled"] is True
         assert record["oracle_asked"] is False
         assert record["deviation"] is None
@@ -68,7 +68,7 @@ def test_axes_are_those_of_the_test(finished: Finished) -> None:
 
 def test_observations_are_kept_whole_but_few(finished: Finished) -> None:
     fields = set(Observation.__dataclass_fields__)
-    for record in finished.records:
+    for record in finished.judged:
         assert 1 <= len(record["observations"]) <= 3
         for seen in record["observations"]:
             assert set(seen) == fields
@@ -86,7 +86,7 @@ def test_the_summary_certifies_the_core_level(finished: Finished) -> None:
     core = {one["id"] for one in finished.records if one["level"] == "core"}
     assert f"core level: complete, all {len(core)} requirements passed" in finished.lines
     assert f"written: {finished.report}/" in finished.lines
-    assert finished.lines[-1].strip("= ").startswith(f"{len(finished.records)} passed in ")
+    assert finished.lines[-1].strip("= ").startswith(f"{len(finished.judged)} passed")
 
 
 def test_the_summary_counts_by_topic(finished: Finished) -> None:
@@ -94,9 +94,9 @@ def test_the_summary_counts_by_topic(finished: Finished) -> None:
         records = [one for one in finished.records if one["id"].partition(".")[0] == topic]
         ids = {one["id"] for one in records}
         row = next(line.split() for line in finished.lines if line.startswith(f"{topic} "))
-        told = Counter("recorded" if one["level"] == "record" else "pass" for one in records)
         assert row[:3] == [topic, str(len(ids)), str(len(records))]
-        assert sorted(" ".join(row[3:]).split(", ")) == sorted(f"{count} {word}" for word, count in told.items())
+        counts = Counter(one["outcome"] for one in records)
+        assert set(" ".join(row[3:]).split(", ")) == {f"{count} {outcome}" for outcome, count in counts.items()}
 
 
 def test_nothing_is_left_in_the_api(finished: Finished) -> None:
