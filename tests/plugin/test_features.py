@@ -41,7 +41,7 @@ def test_half_not(service, vantage):
 def test_harms(world):
     raise AssertionError("it was tried")
 
-@req("mini.cannot", features=["cannot"], needs=["sctp"])
+@req("mini.cannot", features=["cannot"], needs=["api-faults"])
 def test_cannot(world):
     raise AssertionError("it was tried")
 
@@ -94,7 +94,11 @@ def test_what_is_not_declared_is_unsupported_whatever_comes_of_it(finished: Fini
         ("mini.half", "unsupported: works, though the proxy does not declare half", True),
         ("mini.half-not", "unsupported: the proxy does not declare half; tried: observed a refusal without", False),
         ("mini.harms", "unsupported: the proxy does not declare harms, and to try it would do damage", None),
-        ("mini.cannot", "unsupported: the proxy does not declare cannot; not tried: the cluster lacks sctp", None),
+        (
+            "mini.cannot",
+            "unsupported: the proxy does not declare cannot; not tried: the cluster lacks api-faults",
+            None,
+        ),
         ("mini.finds-out", "unsupported: the proxy does not declare finds-out; not tried: needs 1000 backends", None),
         ("mini.scheduled", "unsupported: the proxy does not declare scheduler-rr", None),
         ("mini.recorded", "unsupported: the proxy does not declare records; tried: observed a refusal", False),
