@@ -350,13 +350,13 @@ def test_held_flows_must_be_served_by_one_backend(world: World) -> None:
 
 def test_held_flows_are_asked_for_as_much_as_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, int]] = []
-    exchange = FakeHeld.exchange
+    ask = FakeHeld.ask
 
-    def noted(held: FakeHeld, **sizes: int) -> Observation:
+    def noted(held: FakeHeld, **sizes: int) -> None:
         asked.append(sizes)
-        return exchange(held, None, **sizes)
+        ask(held, None, **sizes)
 
-    monkeypatch.setattr(FakeHeld, "exchange", noted)
+    monkeypatch.setattr(FakeHeld, "ask", noted)
     first, second = world.backends(2)
     service = world.service(endpoints=[first], ports=[Port(80, 8080, "SCTP")])
     with world.at(second.vantage).hold_each(service.every_cluster_ip(family="IPv4")) as flows:
