@@ -204,6 +204,13 @@ class Cluster(Protocol):
     def rewind(self) -> None:
         """Forget the packets recorded so far, which a cluster keeps of its nodes and outside where it can."""
 
+    def forget_flows(self) -> None:
+        """Empty the nodes' connection tables where it can: no flow of an earlier test is of any interest.
+
+        kube-proxy reads them whole whenever a UDP Service's endpoints change, which with the flows of minutes ago
+        takes more time than all else that it does.
+        """
+
     def recorded(self) -> Mapping[str, Recording]:
         """The packets recorded since the last rewind, by vantage name."""
 

@@ -26,7 +26,7 @@ from plugins.packets import as_pcap, as_text
 from plugins.record import Record
 from plugins.requirements import SCHEDULER, Requirement, axes_of, requirement_of
 from plugins.run import Run
-from plugins.selection import not_promised, undeclared, unfit
+from plugins.selection import is_transition, not_promised, undeclared, unfit
 from plugins.session import DEVIATIONS, KNOWN_BUGS, RECORD, RUN, SETTINGS, reproduce
 from plugins.world import UnfitError
 
@@ -101,6 +101,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     if run is not None and RECORD in item.stash and not run.broken:
         with suppress(PlumblineError):  # that the lab is gone is for the test to find out
             run.cluster.rewind()
+            if is_transition(item):
+                run.cluster.forget_flows()
     try:
         yield
     finally:

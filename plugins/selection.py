@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         groups = {DEFAULT: 0}
         for item in kept:
             groups.setdefault(configuration_of(item), len(groups))
-        items[:] = sorted(kept, key=lambda item: (groups[configuration_of(item)], _is_transition(item)))
+        items[:] = sorted(kept, key=lambda item: (groups[configuration_of(item)], is_transition(item)))
 
 
 @pytest.hookimpl(trylast=True)
@@ -121,7 +121,8 @@ def _asked_for(config: pytest.Config, item: pytest.Item) -> bool:
     )
 
 
-def _is_transition(item: pytest.Item) -> bool:
+def is_transition(item: pytest.Item) -> bool:
+    """Whether a test changes objects while it runs, and so pays for its own settling."""
     found = requirement_of(item)
     return found is None or found.arrange is None
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from clusters.lab import namespaces
 from clusters.lab.build import build
+from clusters.lab.conntrack import ConnectionTable
 from clusters.lab.dense import build_dense
 from clusters.lab.process import Launch, launch
 from clusters.lab.topology import LabPlan
@@ -49,6 +50,7 @@ class Operations:
         self._children: dict[int, Child] = {}
         self._listeners: dict[str, socket.socket] = {}
         self._node_mounts: dict[str, int] = {}
+        self._tables: dict[str, ConnectionTable] = {}
         self._operations: dict[str, Callable[[Message, list[int]], Any]] = {
             "build": self._build,
             "dense": self._dense,
@@ -60,6 +62,7 @@ class Operations:
             "write": self._write,
             "read": self._read,
             "mounts": self._mounts,
+            "forget-flows": self._forget_flows,
         }
 
     def run(self) -> None:
@@ -208,6 +211,15 @@ class Operations:
             client.settimeout(1.0)
             client.connect((message["ip"], message["port"]))
             self._channel.send({"id": message["id"], "ok": {}}, [client.fileno()])
+
+    def _forget_flows(self, message: Message, _: list[int]) -> dict[str, Any]:
+        """Empty the connection tables of these namespaces."""
+        for name in message["netns"]:
+            if name not in self._tables:
+                with namespaces.inside_network(namespaces.netns(name)):
+                    self._tables[name] = ConnectionTable()
+            self._tables[name].flush()
+        return {}
 
     def _write(self, message: Message, _: list[int]) -> dict[str, Any]:
         path = Path(message["path"])

@@ -223,6 +223,9 @@ class Lab:
     def rewind(self) -> None:
         self._prober.rewind()
 
+    def forget_flows(self) -> None:
+        self.supervisor.call("forget-flows", netns=[node.name for node in self.plan.nodes])
+
     def unrecorded(self) -> None:
         """Record no packets from now on: for measurements, in which a copy of each would count."""
         self._prober.record([], except_tcp_port=API_PORT)
