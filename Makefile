@@ -22,7 +22,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
 .PHONY: help certify test contract setup datapath lint format controls mutants versions control-plane bench soak
-.PHONY: kills fuzz property clean
+.PHONY: kills fuzz property coverage clean
 .PHONY: system kube-proxy proxy programs
 
 help: ## list what make can do
@@ -84,6 +84,9 @@ fuzz: $(READY) ## run N mangled packets (a million) through the reference datapa
 
 property: $(READY) ## hold the model and the reference datapath against each other on N generated examples (100,000)
 	$(BIN)/python -m tests.datapath.property --examples $(if $(filter file,$(origin N)),100000,$(N)) $(ARGS)
+
+coverage: $(READY) ## say which requirements stand for upstream's tests and for bugs of the past; writes docs/coverage.md
+	$(BIN)/python -m tests.coverage
 
 clean: ## remove .venv, report/ and caches of this clone (not the cached kube-proxy)
 	rm -rf $(VENV) "$(REPORT)" .mypy_cache .pytest_cache .ruff_cache .hypothesis
