@@ -20,7 +20,10 @@ from time import monotonic
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("iptables", "nftables")
 PHASES = ("cluster", "proxy", "settle", "tests")
-EXPECTED = frozenset({"pass", "deviates", "recorded", "unsupported"})
+# A SHOULD that is not met warns in every run, and a routed lab is unfit for what needs a bridge.
+EXPECTED = frozenset({"pass", "deviates", "recorded", "warned", "known-failure", "unsupported", "unfit"})
+# Of kube-proxy: bugs that it has, each of which has to show every time.
+KNOWN = Path(__file__).with_name("known-failures.txt")
 LEVELS = ("core", "extended", "all")
 
 
@@ -61,6 +64,7 @@ def run(mode: str, level: str, workers: int) -> Result:
     with tempfile.TemporaryDirectory(prefix="plumbline-soak-") as report:
         command = [sys.executable, "-m", "pytest", f"--proxy-mode={mode}", f"--level={level}", f"--report={report}"]
         command += ["-n", str(workers)] if workers > 1 else []
+        command += [f"--known-failures={KNOWN}"] if mode in MODES and level != "core" else []
         done = subprocess.run(
             [*command, "-p", "no:cacheprovider"], cwd=ROOT, check=False, capture_output=True, text=True
         )
