@@ -25,11 +25,8 @@ LOCALHOST_NODE_PORTS = "localhost-node-ports"
 # SCTP, and /healthz and /livez at HEALTH_PORT.
 IN_EVERY_MODE = frozenset({"healthz", "sctp"})
 FEATURES: Mapping[str, frozenset[str]] = {
-    # Node ports on 127.0.0.1; what conntrack calls invalid is dropped; rules that others deleted come back; what a
-    # firewall would not forward is let through.
-    "iptables": frozenset(
-        {LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", "firewall-opened", "scheduler-random"}
-    ),
+    # Node ports on 127.0.0.1; what conntrack calls invalid is dropped; rules that others deleted come back.
+    "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", "scheduler-random"}),
     # Ports of a ClusterIP that no Service has are refused (KEP-3866).
     "nftables": frozenset({"unserved-ports-refused", "scheduler-random"}),
 }

@@ -19,7 +19,6 @@ SCHEDULERS = ("random", "rr", "wrr", "lc", "sh", "dh", "sed", "nq", "maglev")
 # Of what not every proxy has it has everything. Services choose their scheduler, and weights, by annotations.
 FEATURES = frozenset(
     {
-        "firewall-opened",
         "healthz",
         "localhost-node-ports",
         "invalid-dropped",

@@ -12,7 +12,6 @@ from plugins.requirements import requirement
     level="extended",
     since="1.9",
     source=VIRTUAL_IPS + "#migrating-from-iptables-mode-to-nftables",
-    features=["firewall-opened"],
     needs=["host-rules", "disruptive", "external-client"],
 )
 def test_node_port_passes_a_firewall(world):

@@ -34,9 +34,9 @@ def test_new_associations_reach_the_endpoints_of_now(world):
 
 @requirement(
     "sctp.endpoints.same-port-after-the-endpoint-left",
-    should="A client whose endpoint has left the Service SHOULD reach another with a new association from the "
-    "same source port.",
-    level="record",
+    must="A client whose endpoint has left the Service MUST reach another with a new association, from the same "
+    "source port too.",
+    level="extended",
     since="1.20",
     source=SCTP_ENTRIES_STAY,
     features=["sctp"],
