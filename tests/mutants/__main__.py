@@ -10,7 +10,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tests.mutants.matrix import KEPT, SHOWN, Matrix, Row, row_of, table
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--missing", action="store_true", help="those not judged yet as they stand")
     parser.add_argument("--quick", action="store_true", help="end each after a few failures; nothing is kept")
     parser.add_argument("--apart", action="store_true", help="judge nothing; show what is not told apart")
-    parser.add_argument("-n", type=int, default=4, metavar="N", help="labs at a time (default 4)")
+    parser.add_argument("-n", type=int, default=3, metavar="N", help="mutants at a time, a lab for each (default 3)")
     options = parser.parse_args(arguments)
     matrix = Matrix.read()
     try:
@@ -45,20 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"plumbline: {problem}", file=sys.stderr)
     survivors = []
     try:
-        if chosen and not (options.only or options.missing) and not _judged(None, options.n).is_clean:
+        if chosen and not (options.only or options.missing) and not _judged(None, quick=False).is_clean:
             print(
-                "plumbline: requirements fail on the reference as it is, so that no kill means anything",
+                "plumbline: requirements fail on the reference itself, so that no kill means anything",
                 file=sys.stderr,
             )
             return 1
-        for mutant in chosen:
-            if mutant.problem():
-                continue
-            row = _judged(mutant, options.n, quick=options.quick)
+        # Those that few judge come first: they are done soon.
+        able = sorted((one for one in chosen if not one.problem()), key=lambda one: not one.among)
+        for mutant, row in _all_judged(able, options.n, quick=options.quick):
             survivors += [] if row.is_killed else [mutant.id]
             if not options.quick:
                 matrix.rows[mutant.id] = row
-                matrix.restricted_to(every).write(KEPT)  # at once: all of them take an hour
+                matrix.restricted_to(every).write(KEPT)  # at once: all of them take hours
     except MutantError as error:
         print(f"plumbline: {error}", file=sys.stderr)
         return 4
@@ -77,13 +77,24 @@ def _requirements() -> list[str]:
     return [line.split("\t")[0] for line in listed if line.split("\t")[1] != "record"]
 
 
-def _judged(mutant: Mutant | None, workers: int, *, quick: bool = False) -> Row:
+def _all_judged(chosen: Sequence[Mutant], at_once: int, *, quick: bool) -> Iterator[tuple[Mutant, Row]]:
+    """Each mutant with its row, in the order in which they are done."""
+    with ThreadPoolExecutor(at_once) as pool:
+        runs = {pool.submit(_judged, mutant, quick=quick): mutant for mutant in chosen}
+        try:
+            for run in as_completed(runs):
+                yield runs[run], run.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _judged(mutant: Mutant | None, *, quick: bool) -> Row:
     """One run of the requirements on a mutant, or on the reference as it is."""
     with tempfile.TemporaryDirectory(prefix="plumbline-mutants-") as report:
         command = [sys.executable, "-m", "pytest"]
         command += ["-p", "tests.mutants.plugin", f"--mutant={mutant.id}"] if mutant else []
         command += [*ALL_LEVELS, "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
-        command += [f"--report={report}", *(["-n", str(workers)] if workers > 1 else [])]
+        command += [f"--report={report}"]
         command += [f"--maxfail={ENOUGH}"] if quick else []
         command += [f"conformance/{topic}" for topic in (mutant.among if mutant else ())]
         done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
