@@ -26,8 +26,8 @@ def must_stay_inside(world, wire, frontend):
 
 @requirement(
     "packets.leaks.cluster-ip",
-    must="No packet to or from a ClusterIP MUST leave a node by its uplink, also none that is a fragment alone "
-    "or a segment of no connection.",
+    must="Packets to or from a ClusterIP MUST NOT leave a node by its uplink, not even a fragment alone or a segment of "
+    "no connection.",
     level="extended",
     since="1.0",
     source=VIRTUAL_IPS,
@@ -77,7 +77,7 @@ def test_unserved_port(world, service, protocol, family):
 
 @requirement(
     "packets.leaks.unallocated-ip",
-    must="No packet to a ClusterIP that no Service has any more MUST leave a node by its uplink.",
+    must="Packets to a ClusterIP that no Service has any more MUST NOT leave a node by its uplink.",
     level="record",
     since="1.31",
     source=NFTABLES,

@@ -57,7 +57,7 @@ def both_policies(world):
 @requirement(
     "packets.loopback.never-on-the-wire",
     must="A process that uses a node port at 127.0.0.1 MUST be served under either traffic policy, "
-    "and no packet from a loopback address MUST leave the node.",
+    "and packets from a loopback address MUST NOT leave the node.",
     level="extended",
     since="1.10",
     source="https://github.com/kubernetes/kubernetes/issues/57922",
