@@ -26,8 +26,8 @@ def must_stay_inside(world, wire, frontend):
 
 @requirement(
     "packets.leaks.cluster-ip",
-    must="Packets to or from a ClusterIP MUST NOT leave a node by its uplink, not even a fragment alone or a segment of "
-    "no connection.",
+    must="Packets to or from a ClusterIP MUST NOT leave a node by its uplink, not even a fragment alone or a "
+    "segment of no connection.",
     level="extended",
     since="1.0",
     source=VIRTUAL_IPS,
