@@ -146,10 +146,12 @@ class Fuzzer:
 
     def _is_refusal(self, before: bytes, after: bytes) -> bool:
         """A refusal can be as long as what it refuses, if that is long."""
-        at, kinds = (23, (b"\x01", b"\3\3")) if before[12] == 8 else (20, (b"\x3a", b"\1\4"))
+        at, icmp, kinds = (
+            (23, b"\x01", (b"\3\3", b"\x0b\0")) if before[12] == 8 else (20, b"\x3a", (b"\1\4", b"\3\0"))
+        )
         start = 34 if before[12] == 8 else 54
-        is_error = after[at : at + 1] == kinds[0] and before[at : at + 1] != kinds[0]
-        return is_error and after[start : start + 2] == kinds[1]
+        is_error = after[at : at + 1] == icmp and before[at : at + 1] != icmp
+        return is_error and after[start : start + 2] in kinds
 
     def _xdp(self, check: Check, data: bytes) -> str:
         if len(data) < 15:

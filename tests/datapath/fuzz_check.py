@@ -309,7 +309,7 @@ class Check:
         return "rewritten: ICMP error"
 
     def refused(self, before: bytes, after: bytes) -> str:
-        """Port unreachable from the node to the sender, quoting what came."""
+        """Port unreachable from the node to the sender, or that its time has ended, quoting what came."""
         outer, inner = read(before)
         if outer is None or inner:
             raise WrongError("it was refused, and is nothing to be refused")
@@ -323,10 +323,17 @@ class Check:
         now = read_network(after, 14, outer.family)
         if now is None or now.source != NODES[outer.family] or now.destination != outer.source:
             raise WrongError("the refusal is not from the node to the sender")
-        if after[now.transport : now.transport + 2] != (b"\3\3" if outer.family == 4 else b"\1\4"):
+        said = after[now.transport : now.transport + 2]
+        lives = before[14 + (8 if outer.family == 4 else 7)]
+        ended = said == (b"\x0b\0" if outer.family == 4 else b"\3\0")
+        if ended and lives > 1:
+            raise WrongError(f"its time is said to have ended, and it has {lives} hops to live")
+        if not ended and said != (b"\3\3" if outer.family == 4 else b"\1\4"):
             raise WrongError("the refusal is not port unreachable")
         part = after[now.transport :]
         pseudo = after[22:54] + struct.pack("!II", len(part), 58) if outer.family == 6 else b""
         if ones(part + b"\0" * (len(part) & 1) + pseudo) or (outer.family == 4 and ones(after[14:34])):
             raise WrongError("a checksum of the refusal is wrong")
-        return "refused"
+        if ended:
+            self.dropped.add(outer.flow)  # it has begun a flow, as one that could not be sent on
+        return "told of its end" if ended else "refused"
