@@ -134,18 +134,6 @@ def test_straight_on_counts_a_hop_and_goes_to_the_neighbour(node: Bench, family:
 
 
 @BOTH
-def test_straight_on_leaves_the_last_hop_to_the_stack(node: Bench, family: str) -> None:
-    roles = ROLES[family]
-    install(node, WAYS["outside, Local policy"], family, "UDP")
-    node.configure("STRAIGHT")
-
-    sent = node.send(packet(roles.outside, SPORT, roles.node, NODE_PORT, "UDP", ttl=1))
-
-    same(sent.packet, packet(roles.outside, SPORT, roles.pod, TARGET, "UDP", ttl=1))
-    assert sent.action == PASS
-
-
-@BOTH
 @ALL
 def test_xdp_forwards_what_tc_has_begun(node: Bench, family: str, protocol: str) -> None:
     """The endpoint is on another node, by the uplink again: the same packet as tc makes."""
