@@ -167,7 +167,14 @@ def test_requirements_that_kill_the_same_mutants_count_as_one() -> None:
     assert matrix.distinct() == (["a", "b", "c"], {})
     matrix = Matrix({"one": row("abcd", "ab"), "two": row("abcd", "c")})
     assert matrix.distinct() == (["a", "c"], {"b": ["a"]})
-    assert "## Not told apart\n\n- `b` from `a`\n" in table(matrix, [], "abcd")
+
+
+def test_the_table_names_what_is_too_like_within_a_topic() -> None:
+    judged = frozenset({"a.x", "a.y", "b.x"})
+    matrix = Matrix({"one": Row("", judged, judged, 3, 3)})
+    text = table(matrix, [], sorted(judged))
+    assert "## Not told apart within a topic\n\n- `a.y` from `a.x`\n" in text
+    assert "tell 2 of them from every other of their topic, and 1" in text
 
 
 def test_only_mutants_that_both_judged_tell_two_requirements_apart() -> None:
