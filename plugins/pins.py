@@ -87,10 +87,14 @@ class Pins:
 
 
 def pinned(lines: Sequence[Line], clock: Clock) -> Pins:
-    """Each client's first connection: it must be served, by anybody."""
+    """Each client's first connections: they must be served, by anybody.
+
+    The second ones count: of lines that share a client's address, and so its affinity, the first ones run at once,
+    and need not know of each other.
+    """
     __tracebackhide__ = True
-    for prober, target in lines:
-        prober.ask(prober.vantage, *target)  # the first question about a state takes time, which is not the clients'
+    for flows in open_lines(lines, count=1):  # and the first question about a state takes time, which is nobody's
+        flows.must_reach_exactly(flows.backends or frozenset({"one backend"}))
     began = clock.now()
     found = open_lines(lines, count=1)
     for flows in found:
