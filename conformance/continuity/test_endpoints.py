@@ -5,23 +5,12 @@ There is a connection from every vantage to every frontend, and all of them must
 endpoint, no reset.
 """
 
+from conformance.arrangements import with_every_frontend
 from conformance.sources import POD_LIFECYCLE, TERMINATING, VIRTUAL_IPS
 from plugins.requirements import requirement
-from plugins.services import Port
 from plugins.slices import not_ready, terminating
 
 NEEDS = ["external-client", "lb-route"]
-
-
-def with_every_frontend(world, endpoints, **spec):
-    return world.service(
-        kind="LoadBalancer",
-        endpoints=endpoints,
-        ports=[Port(80, 8080, "TCP")],
-        ingress=world.virtual_ips(),
-        externalIPs=world.virtual_ips(through="second"),
-        **spec,
-    )
 
 
 @requirement(
@@ -34,7 +23,7 @@ def with_every_frontend(world, endpoints, **spec):
 )
 def test_connection_goes_on_while_others_come_and_go(world):
     mine, others = world.backends(5)[:3], world.backends(5)[3:]
-    service = with_every_frontend(world, mine)
+    service = with_every_frontend(world, "TCP", mine)
     world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
@@ -54,7 +43,7 @@ def test_connection_goes_on_while_others_come_and_go(world):
 )
 def test_connection_goes_on_with_a_removed_endpoint(world):
     mine, other = world.backends(2)
-    service = with_every_frontend(world, [mine])
+    service = with_every_frontend(world, "TCP", [mine])
     world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
@@ -74,7 +63,7 @@ def test_connection_goes_on_with_a_removed_endpoint(world):
 )
 def test_connection_goes_on_with_a_terminating_endpoint(world):
     mine, other = world.backends(2)
-    service = with_every_frontend(world, [mine])
+    service = with_every_frontend(world, "TCP", [mine])
     world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
@@ -94,7 +83,7 @@ def test_connection_goes_on_with_a_terminating_endpoint(world):
 )
 def test_connection_goes_on_while_readiness_flaps(world):
     mine, other = world.backends(2)
-    service = with_every_frontend(world, [mine, not_ready(other)])
+    service = with_every_frontend(world, "TCP", [mine, not_ready(other)])
     world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:

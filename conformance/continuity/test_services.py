@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Established TCP connections, whose Service changes: what it says from now on is for new connections."""
 
-from conformance.continuity.test_endpoints import NEEDS, with_every_frontend
+from conformance.arrangements import with_every_frontend
+from conformance.continuity.test_endpoints import NEEDS
 from conformance.sources import SERVICE, VIRTUAL_IPS
 from plugins.requirements import requirement
 from plugins.services import Port
@@ -16,7 +17,7 @@ from plugins.services import Port
     needs=NEEDS,
 )
 def test_connection_goes_on_while_ports_come_and_go(world):
-    service = with_every_frontend(world, world.backends(3))
+    service = with_every_frontend(world, "TCP", world.backends(3))
     one, another = Port(80, 8080, "TCP"), Port(81, 8081, "TCP")
     world.settle()
 
@@ -37,7 +38,7 @@ def test_connection_goes_on_while_ports_come_and_go(world):
     needs=NEEDS,
 )
 def test_connection_goes_on_while_affinity_is_switched(world):
-    service = with_every_frontend(world, world.backends(3))
+    service = with_every_frontend(world, "TCP", world.backends(3))
     world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
@@ -59,7 +60,7 @@ def test_connection_goes_on_while_affinity_is_switched(world):
     needs=NEEDS,
 )
 def test_connection_goes_on_while_policies_flip(world):
-    service = with_every_frontend(world, world.backends(2))
+    service = with_every_frontend(world, "TCP", world.backends(2))
     world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
@@ -78,7 +79,7 @@ def test_connection_goes_on_while_policies_flip(world):
     needs=NEEDS,
 )
 def test_connection_goes_on_without_its_service(world):
-    service = with_every_frontend(world, world.backends(2))
+    service = with_every_frontend(world, "TCP", world.backends(2))
     world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
@@ -98,7 +99,7 @@ def test_connection_goes_on_without_its_service(world):
 )
 def test_connection_goes_on_whatever_other_services_do(world):
     shared = world.backends(3)
-    other = with_every_frontend(world, shared)
+    other = with_every_frontend(world, "TCP", shared)
     service = world.service(
         endpoints=shared, ports=[Port(81, 8080, "TCP")], externalIPs=other.live["spec"]["externalIPs"]
     )

@@ -6,23 +6,13 @@ other ways in which an endpoint may come and go. Wherever frontends are not what
 flow from every vantage to each of them.
 """
 
+from conformance.arrangements import with_every_frontend
 from conformance.sources import ISSUES, STALE_FLOWS_ONLY, TERMINATING, VIRTUAL_IPS
 from plugins.requirements import requirement
 from plugins.services import Port
 from plugins.slices import not_ready, terminating
 
 NEEDS = ["external-client", "lb-route"]
-
-
-def with_every_frontend(world, endpoints, **spec):
-    return world.service(
-        kind="LoadBalancer",
-        endpoints=endpoints,
-        ports=[Port(80, 8080, "UDP")],
-        ingress=world.virtual_ips(),
-        externalIPs=world.virtual_ips(through="second"),
-        **spec,
-    )
 
 
 @requirement(
@@ -68,7 +58,7 @@ def test_flow_through_a_node_port_moves(world):
 def test_flow_through_an_external_address_moves(world):
     here, neighbour = world.node_at("first").backends[:2]
     elsewhere = world.node_at("second").backends[0]
-    service = with_every_frontend(world, [here])
+    service = with_every_frontend(world, "UDP", [here])
     world.settle()
     targets = [*service.every_load_balancer_ip(), *service.every_external_ip()]
 
@@ -98,7 +88,7 @@ def test_flow_through_an_external_address_moves(world):
 )
 def test_flow_from_before_the_first_endpoint_is_served(world):
     (first,) = world.backends(1)
-    service = with_every_frontend(world, [])
+    service = with_every_frontend(world, "UDP", [])
     world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
@@ -119,7 +109,7 @@ def test_flow_from_before_the_first_endpoint_is_served(world):
 )
 def test_flow_leaves_the_last_endpoint(world):
     (last,) = world.backends(1)
-    service = with_every_frontend(world, [last], allocateLoadBalancerNodePorts=False)
+    service = with_every_frontend(world, "UDP", [last], allocateLoadBalancerNodePorts=False)
     world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
@@ -160,7 +150,7 @@ def test_flow_through_a_node_port_leaves_the_last_endpoint(world):
 )
 def test_flow_survives_a_time_without_endpoints(world):
     first, other = world.backends(2)
-    service = with_every_frontend(world, [first])
+    service = with_every_frontend(world, "UDP", [first])
     world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
@@ -182,7 +172,7 @@ def test_flow_survives_a_time_without_endpoints(world):
 )
 def test_flow_is_served_once_an_endpoint_is_ready(world):
     (only,) = world.backends(1)
-    service = with_every_frontend(world, [not_ready(only)])
+    service = with_every_frontend(world, "UDP", [not_ready(only)])
     world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
@@ -202,7 +192,7 @@ def test_flow_is_served_once_an_endpoint_is_ready(world):
 )
 def test_flow_leaves_an_endpoint_that_is_not_ready(world):
     first, other = world.backends(2)
-    service = with_every_frontend(world, [first, not_ready(other)])
+    service = with_every_frontend(world, "UDP", [first, not_ready(other)])
     world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
@@ -223,7 +213,7 @@ def test_flow_leaves_an_endpoint_that_is_not_ready(world):
 )
 def test_flow_stays_while_its_endpoint_serves(world):
     first, other = world.backends(2)
-    service = with_every_frontend(world, [first])
+    service = with_every_frontend(world, "UDP", [first])
     world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
@@ -245,7 +235,7 @@ def test_flow_stays_while_its_endpoint_serves(world):
 )
 def test_flow_stays_while_others_come_and_go(world):
     mine, *others = world.backends(4)
-    service = with_every_frontend(world, [mine])
+    service = with_every_frontend(world, "UDP", [mine])
     world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:

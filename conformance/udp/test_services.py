@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """UDP flows with one source port, whose Service changes, or goes, or is another one than the one that changes."""
 
+from conformance.arrangements import with_every_frontend
 from conformance.sources import ISSUES, SERVICE, STALE_FLOWS_ONLY, VIRTUAL_IPS
-from conformance.udp.test_endpoints import NEEDS, with_every_frontend
+from conformance.udp.test_endpoints import NEEDS
 from plugins.requirements import requirement
 from plugins.services import Port
 
@@ -29,7 +30,7 @@ DELETED_SERVICES = "https://github.com/kubernetes/kubernetes/pull/141371"
 )
 def test_flow_follows_the_target_port(world):
     (only,) = world.backends(1)
-    service = with_every_frontend(world, [only])
+    service = with_every_frontend(world, "UDP", [only])
     world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
@@ -50,7 +51,7 @@ def test_flow_follows_the_target_port(world):
 )
 def test_flow_ends_with_its_service(world):
     (only,) = world.backends(1)
-    service = with_every_frontend(world, [only])
+    service = with_every_frontend(world, "UDP", [only])
     world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
@@ -92,7 +93,7 @@ def test_flow_follows_the_service_that_was_created_again(world):
 )
 def test_flow_stays_whatever_other_services_do(world):
     shared = world.backends(3)
-    other = with_every_frontend(world, shared)
+    other = with_every_frontend(world, "UDP", shared)
     service = world.service(
         endpoints=shared, ports=[Port(81, 8080, "UDP")], externalIPs=other.live["spec"]["externalIPs"]
     )
