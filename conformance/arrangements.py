@@ -14,3 +14,16 @@ def with_every_frontend(world, protocol, endpoints, **spec):
         externalIPs=world.virtual_ips(through="second"),
         **spec,
     )
+
+
+def beside_another(world, protocol):
+    """A Service, and another one with every frontend that shares its endpoints and external IPs."""
+    shared = world.backends(3)
+    other = with_every_frontend(world, protocol, shared)
+    external_ips = other.live["spec"]["externalIPs"]
+    return world.service(endpoints=shared, ports=[Port(81, 8080, protocol)], externalIPs=external_ips), other
+
+
+def two_behind_a_node_port(world):
+    """A Service of type NodePort."""
+    return world.service(kind="NodePort", endpoints=world.backends(2))

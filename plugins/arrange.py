@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arranging in batches: steady-state requirements declare their objects, and many share one settle.
+"""Arranging in batches: requirements declare their objects, and many share one settle.
 
-When a test needs its arrangement, the arrangements of the tests after it are made with it (whether or not this
-xdist worker will run them all: objects are cheap, settling is not), and the batch before it is deleted under the
-same settle. A batch never spans two configurations of the proxy.
+When a test needs its arrangement, the arrangements of the tests after it are made with it, and the batch before it is
+deleted under the same settle. A batch never spans two configurations of the proxy.
+
+What a steady-state requirement arranges is for every test that asks for it, whether or not this xdist worker will run
+them all: objects are cheap, settling is not. What a transition arranges is for one test alone, which owns it from
+then on. It is deleted when the next test settles: until then nothing goes on in the dataplane, and that one
+looks at its own first state in peace.
 """
 
 import inspect
@@ -16,6 +20,7 @@ import pytest
 from clusters.errors import PlumblineError
 from clusters.proxies.configuration import ProxyConfiguration
 from plugins.requirements import requirement_of
+from plugins.scheduling import TOGETHER
 from plugins.services import Service
 from plugins.settle import Settled
 from plugins.world import World
@@ -26,7 +31,15 @@ BATCH = 64
 
 NEVER_SETTLED = Settled(done=False, seconds=0.0, missing=("settling broke off",))
 
-Key = tuple[ProxyConfiguration, Callable[..., Any], tuple[Any, ...]]
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What an arrangement depends on: the function, the axes it takes, and for a transition the test it is for."""
+
+    configuration: ProxyConfiguration
+    function: Callable[..., Any]
+    values: tuple[Any, ...]
+    test: str | None
 
 
 @dataclass(slots=True)
@@ -53,24 +66,33 @@ class Arranger:
         if key is None:
             return None
         if key not in self._arranged:
-            self._next_batch(item)
+            self._next_batch(item, key)
         found = self._arranged[key]
+        if key.test is not None:
+            del self._arranged[key]
+            self.world.adopt(found.services)
         if found.error is not None:
             raise found.error
         self.world.note(self._settled or NEVER_SETTLED, found.services)
         return found.value
 
-    def _next_batch(self, item: pytest.Item) -> None:
+    def _next_batch(self, item: pytest.Item, first: Key) -> None:
         self.clear()
-        start = self.items.index(item)
-        keys = dict.fromkeys(key for one in self.items[start:] if (key := key_of(one)) is not None)
-        configuration = next(iter(keys))[0]
-        for key in [key for key in keys if key[0] == configuration][:BATCH]:
-            _, function, values = key
+        alike = [
+            (one, key)
+            for one in self.items
+            if (key := key_of(one))
+            and key.configuration == first.configuration
+            and (key.test is None) == (first.test is None)
+        ]
+        start = [one for one, _ in alike].index(item)
+        # Of transitions those that xdist gives to one worker (scheduling.py): each settle carries what is prepared.
+        end = (start // TOGETHER + 1) * TOGETHER if first.test else len(alike)
+        for key in list(dict.fromkeys(key for _, key in alike[start:end]))[:BATCH]:
             arranged = self._arranged[key] = Arranged()
             with self.world.scope(arranged.services):
                 try:
-                    arranged.value = function(self.world, *values)
+                    arranged.value = key.function(self.world, *key.values)
                 except PlumblineError:
                     raise
                 except Exception as error:  # noqa: BLE001 - it belongs to this arrangement's tests, not to others'
@@ -84,13 +106,21 @@ class Arranger:
             for service in arranged.services:
                 service.delete()
         self._arranged.clear()
+        self.world.delete_what_is_done_with()
 
 
 def key_of(item: pytest.Item) -> Key | None:
-    """What a test's arrangement depends on: the proxy's configuration, the function, and the axes it takes."""
+    """What a test's arrangement depends on; None for a test without one."""
     requirement = requirement_of(item)
     if requirement is None or requirement.arrange is None:
         return None
     names = list(inspect.signature(requirement.arrange).parameters)[1:]
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    return requirement.configuration, requirement.arrange, tuple(params[name] for name in names)
+    values = tuple(params[name] for name in names)
+    return Key(requirement.configuration, requirement.arrange, values, item.nodeid if requirement.changes else None)
+
+
+def is_prepared(item: pytest.Item) -> bool:
+    """Whether a test's arrangement is made for it alone."""
+    key = key_of(item)
+    return key is not None and key.test is not None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clusters.api import Node
-from plugins.arrange import Arranger, key_of
+from plugins.arrange import Arranger, is_prepared, key_of
 from plugins.flows import Prober
 from plugins.judging import new_record
 from plugins.look import session_run
@@ -51,7 +51,7 @@ def world(
     request.node.stash[RECORD] = world.record = new_record(request.node)
     world.record.proxy_config = plumbline_run.configured.as_dict()
     if key_of(request.node) is None:
-        _arranger.clear()  # a transition's own settles must not carry a batch that nobody needs any more
+        _arranger.clear()  # its own settles must not carry a batch that nobody needs any more
     owned: list[Service] = []
     with world.scope(owned):
         yield world
@@ -60,9 +60,11 @@ def world(
     # A proxy that died must not let the test after its death pass.
     plumbline_run.proxy.check()
     if plumbline_run.settings.keeps_lab and (request.session.shouldfail or request.session.shouldstop):
+        world.delete_what_is_done_with()
         return  # the last test's objects are what a person wants to look at
-    for service in owned:
-        service.delete()
+    world.done_with(owned)
+    if not is_prepared(request.node):
+        world.delete_what_is_done_with()
 
 
 @pytest.fixture

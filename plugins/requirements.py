@@ -60,6 +60,7 @@ class Requirement:
     after: tuple[str, ...] = ()
     provisional: str | None = None
     arrange: Callable[..., Any] | None = None
+    changes: bool = False
     configuration: ProxyConfiguration = DEFAULT
 
     def line(self) -> str:
@@ -86,6 +87,7 @@ def requirement(
     after: Sequence[str] = (),
     provisional: str | None = None,
     arrange: Callable[..., Any] | None = None,
+    changes: bool = False,
 ) -> Callable[[Test], Test]:
     """Declare what a test judges. Incomplete or contradictory metadata fails collection with one sentence."""
     configuration, misconfigured = _configuration(needs)
@@ -103,6 +105,7 @@ def requirement(
         after=tuple(after),
         provisional=provisional,
         arrange=arrange,
+        changes=changes,
         configuration=configuration,
     )
     lists = {"upstream": upstream, "features": features, "needs": needs, "after": after}
@@ -151,6 +154,8 @@ def _problems(declared: Requirement, must: str | None, should: str | None) -> li
     ]
     if not str(declared.source).startswith("https://"):
         problems.append("source= must be the https:// URL of the documentation or KEP that says so")
+    if declared.changes and declared.arrange is None:
+        problems.append("changes= says that the test changes what arrange= made, and there is no arrange=")
     problems += [
         f"unknown need {need!r}; known are nodes:N, proxy-config:{{…}}, {', '.join(sorted(NEEDS))}"
         for need in declared.needs

@@ -69,7 +69,7 @@ def _problem(item: pytest.Item, owners: dict[str, str]) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Drop what was not asked for; group by the proxy's configuration, its default first, arranged tests first."""
+    """Drop what was not asked for; group by the proxy's configuration, its default first; in a group by `_turn`."""
     judged = [item for item in items if requirement_of(item)]
     core = [found.id for item in judged if (found := requirement_of(item)) and found.level == "core"]
     config.stash[CORE] = Core(frozenset(core), len(core))
@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         groups = {DEFAULT: 0}
         for item in kept:
             groups.setdefault(configuration_of(item), len(groups))
-        items[:] = sorted(kept, key=lambda item: (groups[configuration_of(item)], is_transition(item)))
+        items[:] = sorted(kept, key=lambda item: (groups[configuration_of(item)], _turn(item)))
 
 
 @pytest.hookimpl(trylast=True)
@@ -122,9 +122,18 @@ def _asked_for(config: pytest.Config, item: pytest.Item) -> bool:
 
 
 def is_transition(item: pytest.Item) -> bool:
-    """Whether a test changes objects while it runs, and so pays for its own settling."""
+    """Whether a test changes objects while it runs, and so has them to itself."""
     found = requirement_of(item)
-    return found is None or found.arrange is None
+    return found is None or found.arrange is None or found.changes
+
+
+def _turn(item: pytest.Item) -> int:
+    """Steady tests come first, then transitions whose first state is arranged, then those that arrange it themselves.
+
+    Whatever a test of the last kind does to nodes or rules, no Service prepared for another is there to suffer.
+    """
+    found = requirement_of(item)
+    return 2 if found is None or found.arrange is None else int(found.changes)
 
 
 def not_promised(found: Requirement, promised: tuple[int, int] | None) -> str | None:

@@ -24,8 +24,8 @@ NAMESPACE = "plumbline"
 GENERATIONS = 2
 FIRST_PORT = 20000
 SUFFIX: dict[Family, str] = {"IPv4": "ipv4", "IPv6": "ipv6"}
-# How soon an unsettled node is asked again: well below a fast proxy's generation (about 0.1 s), and later the longer it
-# has taken, since asking costs what the proxy needs to be done: a tenth of a settle at most is waited for nothing.
+# How soon an unsettled node is asked again: well below a fast proxy's generation (about 0.1 s), and later the longer
+# it has taken, since asking costs what the proxy needs to be done: a tenth of a settle at most is waited for nothing.
 POLL_INTERVAL, POLL_SHARE = 0.005, 0.15
 # One settle that was missed may be the machine's hiccup; two in a row are a dataplane that does not follow.
 MISSES_IN_A_ROW = 2

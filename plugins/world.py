@@ -76,6 +76,7 @@ class World:
         self._names = itertools.count(1)
         self._virtual_ips: dict[str, Iterator[int]] = {}
         self._scope: list[Service] = []
+        self._done_with: list[Service] = []
         self._nodes = node_views(cluster, cluster.kube.list(NODES))
         self._config = model_config(cluster, DEFAULT)
         self._state: tuple[int, ClusterState] | None = None
@@ -269,6 +270,7 @@ class World:
         `converge` waits for what is seen rather than for what was written: after damage that no write undoes, or
         where nothing orders what was written. `also` is what else is not yet as it must be, by what it is of.
         """
+        self.delete_what_is_done_with()
         settled = self._settler.settle(mode, lambda: {**disallowed(self, self._settler.deadlines.scout), **also()})
         self.mirror.former.clear()
         self.record.settle_s = (self.record.settle_s or 0.0) + settled.seconds
@@ -326,6 +328,20 @@ class World:
             yield services
         finally:
             self._scope = before
+
+    def adopt(self, services: Iterable[Service]) -> None:
+        """Services made elsewhere belong to the scope of now on."""
+        self._scope.extend(services)
+
+    def done_with(self, services: Iterable[Service]) -> None:
+        """They are deleted when something is settled next: until then the dataplane has nothing to do."""
+        self._done_with.extend(services)
+
+    def delete_what_is_done_with(self) -> None:
+        """Delete them now; the next settle covers it."""
+        for service in self._done_with:
+            service.delete()
+        self._done_with.clear()
 
     # What may happen.
 

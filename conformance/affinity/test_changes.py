@@ -6,6 +6,18 @@ from plugins.requirements import requirement
 from plugins.slices import terminating
 
 
+def under_both_policies(world):
+    return [
+        world.service(
+            kind="LoadBalancer",
+            endpoints=world.backends(6),
+            ingress=world.virtual_ips(),
+            externalTrafficPolicy=policy,
+        )
+        for policy in ("Cluster", "Local")
+    ]
+
+
 @requirement(
     "affinity.client-ip.switched-on",
     must="Once a Service is given ClientIP affinity, all connections of a client MUST reach one and the same "
@@ -23,28 +35,20 @@ from plugins.slices import terminating
         ),
     ],
     needs=["external-client", "lb-route"],
+    arrange=under_both_policies,
+    changes=True,
 )
-def test_affinity_is_switched_on(world):
+def test_affinity_is_switched_on(world, service):
     first = world.node_at("first")
-    services = [
-        world.service(
-            kind="LoadBalancer",
-            endpoints=world.backends(6),
-            ingress=world.virtual_ips(),
-            externalTrafficPolicy=policy,
-        )
-        for policy in ("Cluster", "Local")
-    ]
-    world.settle()
     inside, outside = world.everywhere("pod", "node"), world.everywhere("outside")
-    for service in services:
-        inside.each_must_reach_exactly(service.every_cluster_ip(), service)
-        service.change(sessionAffinity="ClientIP")
+    for one in service:
+        inside.each_must_reach_exactly(one.every_cluster_ip(), one)
+        one.change(sessionAffinity="ClientIP")
     world.settle()
 
-    inside.each_must_stick_to_one([one for each in services for one in each.every_cluster_ip()], count=ENOUGH)
-    outside.each_must_stick_to_one([one for each in services for one in each.every_load_balancer_ip()], count=ENOUGH)
-    outside.each_must_stick_to_one([one for each in services for one in each.every_node_port(first)], count=ENOUGH)
+    inside.each_must_stick_to_one([one for each in service for one in each.every_cluster_ip()], count=ENOUGH)
+    outside.each_must_stick_to_one([one for each in service for one in each.every_load_balancer_ip()], count=ENOUGH)
+    outside.each_must_stick_to_one([one for each in service for one in each.every_node_port(first)], count=ENOUGH)
 
 
 @requirement(
@@ -54,11 +58,11 @@ def test_affinity_is_switched_on(world):
     level="extended",
     since="1.0",
     source=SOURCE,
+    arrange=lambda world: world.service(endpoints=world.backends(3), sessionAffinity="ClientIP"),
+    changes=True,
 )
-def test_clients_stay_while_others_come_and_go(world):
+def test_clients_stay_while_others_come_and_go(world, service):
     mine, others = world.backends(5)[:3], world.backends(5)[3:]
-    service = world.service(endpoints=mine, sessionAffinity="ClientIP")
-    world.settle()
     pins = world.pin(world.everywhere("pod", "node").lines(service.every_cluster_ip()))
 
     for endpoints in ([*others, *mine], mine):
@@ -74,12 +78,12 @@ def test_clients_stay_while_others_come_and_go(world):
     level="extended",
     since="1.26",
     source=SOURCE,
+    arrange=lambda world: world.service(endpoints=world.backends(1), sessionAffinity="ClientIP"),
+    changes=True,
 )
-def test_clients_leave_an_endpoint_that_terminates(world):
+def test_clients_leave_an_endpoint_that_terminates(world, service):
     anyone = world.everywhere("pod", "node")
     old, new = world.backends(2)
-    service = world.service(endpoints=[old], sessionAffinity="ClientIP")
-    world.settle()
     anyone.each_must_stick_to_one(service.every_cluster_ip(), count=2)
 
     service.set_endpoints([terminating(old), new])

@@ -148,11 +148,11 @@ def test_client_sticks_at_all_ports(world, service):
         "Services should be able to switch session affinity for service with type clusterIP",
         "Services should be able to switch session affinity for NodePort service",
     ],
+    arrange=lambda world: world.service(endpoints=world.backends(2), sessionAffinity="ClientIP"),
+    changes=True,
 )
-def test_affinity_is_switched_off(world):
+def test_affinity_is_switched_off(world, service):
     anyone = world.everywhere("pod", "node")
-    service = world.service(endpoints=world.backends(2), sessionAffinity="ClientIP")
-    world.settle()
     anyone.each_must_stick_to_one(service.every_cluster_ip(), count=ENOUGH)
 
     service.change(sessionAffinity="None", sessionAffinityConfig=None)
@@ -161,20 +161,24 @@ def test_affinity_is_switched_off(world):
     anyone.each_must_reach_exactly(service.every_cluster_ip(), service)
 
 
+def two_services_with_one_endpoint(world):
+    """It is all that any client can be with."""
+    return [world.service(endpoints=world.backends(1), sessionAffinity="ClientIP") for _ in range(2)]
+
+
 @requirement(
     "affinity.client-ip.endpoint-gone",
     must="A client whose endpoint has left the Service, or is no longer ready, MUST be served by another one.",
     level="core",
     since="1.0",
     source=SOURCE,
+    arrange=two_services_with_one_endpoint,
+    changes=True,
 )
-def test_clients_leave_an_endpoint_that_is_gone(world):
+def test_clients_leave_an_endpoint_that_is_gone(world, service):
     anyone = world.everywhere("pod", "node")
     one, other = world.backends(2)
-    # The first endpoints are all that any client can be with.
-    removed = world.service(endpoints=[one], sessionAffinity="ClientIP")
-    unready = world.service(endpoints=[one], sessionAffinity="ClientIP")
-    world.settle()
+    removed, unready = service
     anyone.each_must_stick_to_one([*removed.every_cluster_ip(), *unready.every_cluster_ip()], count=2)
 
     removed.set_endpoints([other])

@@ -45,6 +45,15 @@ def test_client_sticks_to_an_endpoint_of_its_node(world, service):
     world.everywhere("pod", "node").each_must_stick_to_one(service.every_cluster_ip(), count=ENOUGH)
 
 
+def on_the_second_node_with_affinity(world):
+    return world.service(
+        kind="LoadBalancer",
+        endpoints=world.node_at("second").backends[:1],
+        ingress=world.virtual_ips(),
+        sessionAffinity="ClientIP",
+    )
+
+
 @requirement(
     "affinity.external-local.comes-first",
     must="A client under ClientIP affinity whose endpoint a Local policy rules out MUST be served by one that the "
@@ -53,13 +62,11 @@ def test_client_sticks_to_an_endpoint_of_its_node(world, service):
     since="1.0",
     source=SOURCE,
     needs=["external-client", "lb-route", "nodes:2"],
+    arrange=on_the_second_node_with_affinity,
+    changes=True,
 )
-def test_policy_comes_before_affinity(world):
+def test_policy_comes_before_affinity(world, service):
     here, elsewhere = world.node_at("first").backends[0], world.node_at("second").backends[0]
-    service = world.service(
-        kind="LoadBalancer", endpoints=[elsewhere], ingress=world.virtual_ips(), sessionAffinity="ClientIP"
-    )
-    world.settle()
     outside = world.everywhere("outside")
     outside.each_must_stick_to_one(service.every_load_balancer_ip(), count=2)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ClusterIP: endpoints and Services that come and go. Transitions: each pays for its own settling."""
+"""ClusterIP: endpoints and Services that come and go."""
 
 from conformance.sources import SECONDARY_FAMILY, SERVICE, SLICES, VIRTUAL_IPS
 from plugins.requirements import requirement
@@ -12,10 +12,10 @@ from plugins.requirements import requirement
     since="1.0",
     source=SLICES,
     upstream=["Services should serve a basic endpoint from pods"],
+    arrange=lambda world: world.service(endpoints=world.backends(1)),
+    changes=True,
 )
-def test_added_endpoint_is_used(world):
-    service = world.service(endpoints=world.backends(1))
-    world.settle()
+def test_added_endpoint_is_used(world, service):
     world.everywhere("pod", "node").each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
 
     service.set_endpoints(world.backends(3))
@@ -36,10 +36,10 @@ def test_added_endpoint_is_used(world):
         SECONDARY_FAMILY + "should update endpoints: http",
         SECONDARY_FAMILY + "should update endpoints: udp",
     ],
+    arrange=lambda world: world.service(endpoints=world.backends(3)),
+    changes=True,
 )
-def test_removed_endpoint_is_left_alone(world):
-    service = world.service(endpoints=world.backends(3))
-    world.settle()
+def test_removed_endpoint_is_left_alone(world, service):
     world.everywhere("pod", "node").each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
 
     service.set_endpoints(world.backends(3)[1:])
@@ -73,11 +73,12 @@ def test_endpoints_come_go_and_come_back(world):
     since="1.0",
     source=SERVICE,
     upstream=["Services should be able to up and down services"],
+    arrange=lambda world: [world.service(endpoints=world.backends(2)) for _ in range(2)],
+    changes=True,
 )
-def test_deleted_service_is_gone(world):
-    doomed, other = (world.service(endpoints=world.backends(2)) for _ in range(2))
+def test_deleted_service_is_gone(world, service):
+    doomed, other = service
     frontends = doomed.every_cluster_ip()
-    world.settle()
     world.everywhere("pod", "node").each_must_stay_within_the_verdict(frontends, count=4)
 
     doomed.delete()
@@ -94,12 +95,11 @@ def test_deleted_service_is_gone(world):
     since="1.0",
     source=SERVICE,
     upstream=["Services should work after the service has been recreated"],
+    arrange=lambda world: world.service(endpoints=world.backends(2)),
+    changes=True,
 )
-def test_recreated_service_serves_its_new_endpoints(world):
-    old, new = world.backends(4)[:2], world.backends(4)[2:]
-    service = world.service(endpoints=old)
-    frontends = service.every_cluster_ip()
-    world.settle()
+def test_recreated_service_serves_its_new_endpoints(world, service):
+    new, frontends = world.backends(4)[2:], service.every_cluster_ip()
     world.everywhere("pod", "node").each_must_stay_within_the_verdict(frontends, count=4)
 
     service.delete()

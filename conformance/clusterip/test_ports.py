@@ -63,12 +63,12 @@ def test_protocols_are_told_apart(service, vantage, protocol, family):
         "Services should be updated after adding or deleting ports",
         "Services should serve endpoints on same port and different protocols",
     ],
+    arrange=same_number,
+    changes=True,
 )
-def test_ports_come_and_go(world):
-    before, after = [Port(80, 8081, "TCP"), Port(80, 8082, "UDP")], [Port(80, 8081, "TCP"), Port(443, 8080, "UDP")]
-    service = world.service(endpoints=world.backends(2), ports=before)
+def test_ports_come_and_go(world, service):
+    after = [Port(80, 8081, "TCP"), Port(443, 8080, "UDP")]
     removed = service.every_cluster_ip("UDP")
-    world.settle()
     world.everywhere("pod", "node").each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
 
     service.change(ports=after)

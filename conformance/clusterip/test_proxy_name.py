@@ -38,11 +38,11 @@ def test_labelled_service_is_left_alone(world, service):
     since="1.14",
     source=LABELS + "#service-kubernetes-io-service-proxy-name",
     upstream=["Services should implement service.kubernetes.io/service-proxy-name"],
+    arrange=lambda world: world.service(endpoints=world.backends(2)),
+    changes=True,
 )
-def test_service_is_given_away_and_taken_back(world):
+def test_service_is_given_away_and_taken_back(world, service):
     anyone = world.everywhere("pod", "node")
-    service = world.service(endpoints=world.backends(2))
-    world.settle()
     anyone.each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
 
     service.set_label(LABEL, "another-proxy")

@@ -15,14 +15,15 @@ from plugins.requirements import requirement
         "Networking Granular Checks: Services should function for multiple endpoint-Services with same selector"
     ],
     needs=["external-client"],
+    arrange=lambda world: [world.service(kind="NodePort", endpoints=world.backends(2)) for _ in range(2)],
+    changes=True,
 )
-def test_services_share_endpoints(world):
+def test_services_share_endpoints(world, service):
     inside, outside = world.everywhere("pod", "node"), world.everywhere("outside")
-    first, second = (world.service(kind="NodePort", endpoints=world.backends(2)) for _ in range(2))
+    first, second = service
     node_ports = [target for node in world.nodes for target in second.every_node_port(node)]
-    world.settle()
-    for service in (first, second):
-        inside.each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
+    for one in (first, second):
+        inside.each_must_stay_within_the_verdict(one.every_cluster_ip(), count=4)
 
     first.delete()
     world.settle()

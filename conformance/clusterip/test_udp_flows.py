@@ -12,11 +12,11 @@ from plugins.requirements import requirement
     since="1.0",
     source=VIRTUAL_IPS,
     upstream=["Conntrack should be able to preserve UDP traffic when server pod cycles for a ClusterIP service"],
+    arrange=lambda world: world.service(endpoints=world.backends(1)),
+    changes=True,
 )
-def test_udp_flow_moves_to_the_remaining_endpoint(world):
+def test_udp_flow_moves_to_the_remaining_endpoint(world, service):
     first, second = world.backends(2)
-    service = world.service(endpoints=[first])
-    world.settle()
 
     with world.everywhere("pod", "node").hold_each(service.every_cluster_ip("UDP")) as flows:
         flows.must_be_served_by(first)

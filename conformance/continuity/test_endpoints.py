@@ -20,17 +20,21 @@ NEEDS = ["external-client", "lb-route"]
     since="1.0",
     source=VIRTUAL_IPS,
     needs=NEEDS,
+    arrange=lambda world: with_every_frontend(world, "TCP", world.backends(3)),
+    changes=True,
 )
-def test_connection_goes_on_while_others_come_and_go(world):
+def test_connection_goes_on_while_others_come_and_go(world, service):
     mine, others = world.backends(5)[:3], world.backends(5)[3:]
-    service = with_every_frontend(world, "TCP", mine)
-    world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
         for endpoints in ([*others, *mine], mine):
             service.set_endpoints(endpoints)
             world.settle()
             connections.must_go_on()
+
+
+def with_one_endpoint(world):
+    return with_every_frontend(world, "TCP", world.backends(1))
 
 
 @requirement(
@@ -40,11 +44,11 @@ def test_connection_goes_on_while_others_come_and_go(world):
     since="1.0",
     source=POD_LIFECYCLE + "#pod-termination",
     needs=NEEDS,
+    arrange=with_one_endpoint,
+    changes=True,
 )
-def test_connection_goes_on_with_a_removed_endpoint(world):
+def test_connection_goes_on_with_a_removed_endpoint(world, service):
     mine, other = world.backends(2)
-    service = with_every_frontend(world, "TCP", [mine])
-    world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
         for endpoints in ([other], []):
@@ -60,16 +64,21 @@ def test_connection_goes_on_with_a_removed_endpoint(world):
     since="1.26",
     source=TERMINATING,
     needs=NEEDS,
+    arrange=with_one_endpoint,
+    changes=True,
 )
-def test_connection_goes_on_with_a_terminating_endpoint(world):
+def test_connection_goes_on_with_a_terminating_endpoint(world, service):
     mine, other = world.backends(2)
-    service = with_every_frontend(world, "TCP", [mine])
-    world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
         service.set_endpoints([terminating(mine), other])
         world.settle()
         connections.must_be_served_by(mine)
+
+
+def with_one_that_is_not_ready(world):
+    mine, other = world.backends(2)
+    return with_every_frontend(world, "TCP", [mine, not_ready(other)])
 
 
 @requirement(
@@ -80,11 +89,11 @@ def test_connection_goes_on_with_a_terminating_endpoint(world):
     since="1.0",
     source=POD_LIFECYCLE + "#pod-readiness-gate",
     needs=NEEDS,
+    arrange=with_one_that_is_not_ready,
+    changes=True,
 )
-def test_connection_goes_on_while_readiness_flaps(world):
+def test_connection_goes_on_while_readiness_flaps(world, service):
     mine, other = world.backends(2)
-    service = with_every_frontend(world, "TCP", [mine, not_ready(other)])
-    world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
         for endpoints in ([not_ready(mine), other], [mine, other]):

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Established TCP connections, whose Service changes: what it says from now on is for new connections."""
 
-from conformance.arrangements import with_every_frontend
+from conformance.arrangements import beside_another, with_every_frontend
 from conformance.continuity.test_endpoints import NEEDS
 from conformance.sources import SERVICE, VIRTUAL_IPS
 from plugins.requirements import requirement
 from plugins.services import Port
+
+
+def with_three_endpoints(world):
+    return with_every_frontend(world, "TCP", world.backends(3))
 
 
 @requirement(
@@ -15,11 +19,11 @@ from plugins.services import Port
     since="1.0",
     source=SERVICE,
     needs=NEEDS,
+    arrange=with_three_endpoints,
+    changes=True,
 )
-def test_connection_goes_on_while_ports_come_and_go(world):
-    service = with_every_frontend(world, "TCP", world.backends(3))
+def test_connection_goes_on_while_ports_come_and_go(world, service):
     one, another = Port(80, 8080, "TCP"), Port(81, 8081, "TCP")
-    world.settle()
 
     with world.hold_everywhere("TCP", service) as connections:
         for ports in ([another, one], [one]):
@@ -36,11 +40,10 @@ def test_connection_goes_on_while_ports_come_and_go(world):
     since="1.0",
     source=VIRTUAL_IPS + "#session-affinity",
     needs=NEEDS,
+    arrange=with_three_endpoints,
+    changes=True,
 )
-def test_connection_goes_on_while_affinity_is_switched(world):
-    service = with_every_frontend(world, "TCP", world.backends(3))
-    world.settle()
-
+def test_connection_goes_on_while_affinity_is_switched(world, service):
     with world.hold_everywhere("TCP", service) as connections:
         service.change(sessionAffinity="ClientIP")
         world.settle()
@@ -48,6 +51,10 @@ def test_connection_goes_on_while_affinity_is_switched(world):
         service.change(sessionAffinity="None", sessionAffinityConfig=None)
         world.settle()
         connections.must_go_on()
+
+
+def with_two_endpoints(world):
+    return with_every_frontend(world, "TCP", world.backends(2))
 
 
 @requirement(
@@ -58,11 +65,10 @@ def test_connection_goes_on_while_affinity_is_switched(world):
     since="1.26",
     source=VIRTUAL_IPS + "#traffic-policies",
     needs=NEEDS,
+    arrange=with_two_endpoints,
+    changes=True,
 )
-def test_connection_goes_on_while_policies_flip(world):
-    service = with_every_frontend(world, "TCP", world.backends(2))
-    world.settle()
-
+def test_connection_goes_on_while_policies_flip(world, service):
     with world.hold_everywhere("TCP", service) as connections:
         for policy in ("Local", "Cluster"):
             service.change(externalTrafficPolicy=policy, internalTrafficPolicy=policy)
@@ -77,11 +83,10 @@ def test_connection_goes_on_while_policies_flip(world):
     since="1.0",
     source=VIRTUAL_IPS,
     needs=NEEDS,
+    arrange=with_two_endpoints,
+    changes=True,
 )
-def test_connection_goes_on_without_its_service(world):
-    service = with_every_frontend(world, "TCP", world.backends(2))
-    world.settle()
-
+def test_connection_goes_on_without_its_service(world, service):
     with world.hold_everywhere("TCP", service) as connections:
         service.delete()
         world.settle()
@@ -96,16 +101,13 @@ def test_connection_goes_on_without_its_service(world):
     since="1.0",
     source=VIRTUAL_IPS,
     needs=NEEDS,
+    arrange=lambda world: beside_another(world, "TCP"),
+    changes=True,
 )
-def test_connection_goes_on_whatever_other_services_do(world):
-    shared = world.backends(3)
-    other = with_every_frontend(world, "TCP", shared)
-    service = world.service(
-        endpoints=shared, ports=[Port(81, 8080, "TCP")], externalIPs=other.live["spec"]["externalIPs"]
-    )
-    world.settle()
+def test_connection_goes_on_whatever_other_services_do(world, service):
+    own, other = service
 
-    with world.hold_everywhere("TCP", service) as connections:
+    with world.hold_everywhere("TCP", own) as connections:
         for count in (1, 0):
             other.set_endpoints(world.backends(count))
             world.settle()

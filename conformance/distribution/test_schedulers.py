@@ -213,11 +213,11 @@ def test_maglev(world, service):
     since="1.8",
     source="https://www.usenix.org/conference/nsdi16/technical-sessions/presentation/eisenbud",
     features=["scheduler-maglev"],
+    arrange=lambda world: scheduled(world, "maglev", 5),
+    changes=True,
 )
-def test_maglev_moves_few(world):
-    service = scheduled(world, "maglev", 5)
+def test_maglev_moves_few(world, service):
     client, targets = world.vantage("pod"), service.every_cluster_ip("TCP")
-    world.settle()
     before = [client.open(*target, count=80) for target in targets]
     for flows, target in zip(before, targets, strict=True):
         must_keep_most(flows, open_again(client, target, flows), least=1.0)

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Service that gains its second IP family, and loses it. Transitions: each pays for its own settling."""
+"""A Service that gains its second IP family, and loses it."""
 
 from conformance.sources import DUAL_STACK
 from plugins.requirements import requirement
 
 SOURCE = DUAL_STACK + "#switching-services-between-single-stack-and-dual-stack"
 ORDERS = (["IPv4", "IPv6"], ["IPv6", "IPv4"])
+
+
+def of_one_family_each(world):
+    return [
+        world.service(endpoints=world.backends(2), ipFamilyPolicy="SingleStack", ipFamilies=families[:1])
+        for families in ORDERS
+    ]
 
 
 @requirement(
@@ -15,23 +22,27 @@ ORDERS = (["IPv4", "IPv6"], ["IPv6", "IPv4"])
     level="core",
     since="1.23",
     source=SOURCE,
+    arrange=of_one_family_each,
+    changes=True,
 )
-def test_new_family_is_served(world):
+def test_new_family_is_served(world, service):
     anyone = world.everywhere("pod", "node")
-    services = [
-        world.service(endpoints=world.backends(2), ipFamilyPolicy="SingleStack", ipFamilies=families[:1])
-        for families in ORDERS
-    ]
-    world.settle()
-    before = [target for service in services for target in service.every_cluster_ip()]
+    before = [target for one in service for target in one.every_cluster_ip()]
     anyone.each_must_stay_within_the_verdict(before, count=4)
 
-    for service, families in zip(services, ORDERS, strict=True):
-        service.change(ipFamilyPolicy="RequireDualStack", ipFamilies=families)
+    for one, families in zip(service, ORDERS, strict=True):
+        one.change(ipFamilyPolicy="RequireDualStack", ipFamilies=families)
     world.settle()
 
-    after = [target for service in services for target in service.every_cluster_ip()]
+    after = [target for one in service for target in one.every_cluster_ip()]
     anyone.each_must_reach_exactly(after, world.backends(2))
+
+
+def of_both_families_in_either_order(world):
+    return [
+        world.service(endpoints=world.backends(2), ipFamilyPolicy="RequireDualStack", ipFamilies=families)
+        for families in ORDERS
+    ]
 
 
 @requirement(
@@ -41,21 +52,18 @@ def test_new_family_is_served(world):
     level="core",
     since="1.23",
     source=SOURCE,
+    arrange=of_both_families_in_either_order,
+    changes=True,
 )
-def test_lost_family_falls_silent(world):
+def test_lost_family_falls_silent(world, service):
     anyone = world.everywhere("pod", "node")
-    services = [
-        world.service(endpoints=world.backends(2), ipFamilyPolicy="RequireDualStack", ipFamilies=families)
-        for families in ORDERS
-    ]
-    both = [target for service in services for target in service.every_cluster_ip()]
-    world.settle()
+    both = [target for one in service for target in one.every_cluster_ip()]
     anyone.each_must_stay_within_the_verdict(both, count=4)
 
-    for service in services:
-        service.change(ipFamilyPolicy="SingleStack")
+    for one in service:
+        one.change(ipFamilyPolicy="SingleStack")
     world.settle()
 
-    kept = [target for service in services for target in service.every_cluster_ip()]
+    kept = [target for one in service for target in one.every_cluster_ip()]
     anyone.each_must_reach_exactly(kept, world.backends(2))
     anyone.each_must_stay_within_the_verdict(both, count=4)

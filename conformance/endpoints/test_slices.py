@@ -217,6 +217,14 @@ def test_slice_of_names_is_ignored(world, service):
     world.everywhere("pod", "node").each_must_reach_exactly(with_names.every_cluster_ip(), [own])
 
 
+def where_an_address_had_another_pod(world):
+    backend, other = world.backends(2)
+    alive = Endpoint(backend, serving=True, terminating=False, pod="pod-new")
+    ghost = Endpoint(backend, ready=False, serving=False, terminating=True, pod="pod-old")
+    shapes = [[[alive, ghost]], [[ghost, alive]], [[alive], [ghost]], [[ghost], [alive]]]
+    return [world.service(slices=[*map(Slice, shape), Slice([other])]) for shape in shapes]
+
+
 @requirement(
     "endpoints.slices.reused-address",
     must="A ready endpoint MUST be served although a terminating one, of the pod that had its address before, is "
@@ -224,24 +232,23 @@ def test_slice_of_names_is_ignored(world, service):
     level="extended",
     since="1.21",
     source=REUSED_ADDRESS,
+    arrange=where_an_address_had_another_pod,
+    changes=True,
 )
-def test_reused_address_is_served(world):
-    backend, other = world.backends(2)
-    alive = Endpoint(backend, serving=True, terminating=False, pod="pod-new")
-    ghost = Endpoint(backend, ready=False, serving=False, terminating=True, pod="pod-old")
-    beside = Slice([other])
-    shapes = [[[alive, ghost]], [[ghost, alive]], [[alive], [ghost]], [[ghost], [alive]]]
-    services = [world.service(slices=[*map(Slice, shape), beside]) for shape in shapes]
-    targets = [target for service in services for target in service.every_cluster_ip()]
-    world.settle()
-    world.everywhere("pod").each_must_reach_exactly(targets, [backend, other])
+def test_reused_address_is_served(world, service):
+    targets = [target for one in service for target in one.every_cluster_ip()]
+    world.everywhere("pod").each_must_reach_exactly(targets, world.backends(2))
 
-    for service in services:
-        living = [Slice([one for one in each.endpoints if one is not ghost]) for each in service.slices]
-        service.set_slices(*living)
+    for one in service:
+        slices = [Slice([living for living in each.endpoints if not living.terminating]) for each in one.slices]
+        one.set_slices(*slices)
     world.settle()
 
-    world.everywhere("pod").each_must_reach_exactly(targets, [backend, other])
+    world.everywhere("pod").each_must_reach_exactly(targets, world.backends(2))
+
+
+def two_slices_and_none(world):
+    return world.service(slices=[Slice([backend]) for backend in world.backends(2)]), world.service()
 
 
 @requirement(
@@ -251,12 +258,13 @@ def test_reused_address_is_served(world):
     level="extended",
     since="1.21",
     source=SLICES + "#ownership",
+    arrange=two_slices_and_none,
+    changes=True,
 )
-def test_slice_is_given_to_another_service(world):
+def test_slice_is_given_to_another_service(world, service):
+    giver, taker = service
     stays, goes = world.backends(2)
-    giver, taker = world.service(slices=[Slice([stays]), Slice([goes])]), world.service()
     anyone = world.everywhere("pod", "node")
-    world.settle()
     anyone.each_must_reach_exactly(giver.every_cluster_ip(), [stays, goes])
 
     giver.set_slices(Slice([stays]), Slice([goes], of=taker.name))
@@ -284,6 +292,11 @@ def test_moving_endpoint_is_served(world):
         world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(), service)
 
 
+def in_two_slices_that_overlap(world):
+    first, second, third = world.backends(3)
+    return world.service(slices=[Slice([first, second]), Slice([second, third])])
+
+
 @requirement(
     "endpoints.slices.one-deleted",
     must="When one of a Service's EndpointSlices is deleted, its endpoints MUST NOT be used any more unless another "
@@ -294,11 +307,11 @@ def test_moving_endpoint_is_served(world):
     upstream=[
         "EndpointSlice should support a Service with multiple endpoint IPs specified in multiple EndpointSlices"
     ],
+    arrange=in_two_slices_that_overlap,
+    changes=True,
 )
-def test_deleted_slice_takes_its_endpoints_along(world):
-    first, second, third = world.backends(3)
-    service = world.service(slices=[Slice([first, second]), Slice([second, third])])
-    world.settle()
+def test_deleted_slice_takes_its_endpoints_along(world, service):
+    first, second, _ = world.backends(3)
     world.everywhere("pod", "node").each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
 
     service.set_slices(Slice([first, second]))

@@ -70,12 +70,12 @@ def test_external_ip_under_local_policy(world, service, family):
     since="1.0",
     source=SOURCE,
     needs=["external-client", "lb-route"],
+    arrange=lambda world: world.service(endpoints=world.backends(2), externalIPs=world.virtual_ips()),
+    changes=True,
 )
-def test_removed_external_ip_falls_silent(world):
+def test_removed_external_ip_falls_silent(world, service):
     anyone = world.everywhere("pod", "node", "outside")
-    service = world.service(endpoints=world.backends(2), externalIPs=world.virtual_ips())
     removed = service.every_external_ip()
-    world.settle()
     anyone.each_must_stay_within_the_verdict(removed, count=4)
 
     service.change(externalIPs=None)

@@ -27,6 +27,14 @@ def test_every_external_ip_answers(world, service):
     anyone.each_must_reach_exactly(service.every_external_ip(), service)
 
 
+def two_at_one_ip(world):
+    addresses = world.virtual_ips()
+    return (
+        world.service(endpoints=world.backends(2), externalIPs=addresses),
+        world.service(endpoints=world.backends(4)[2:], port=443, externalIPs=addresses),
+    )
+
+
 @requirement(
     "external-ips.shared.other-service-stays",
     must="Of two Services with different ports at one external IP each MUST be served at its own port, "
@@ -35,13 +43,12 @@ def test_every_external_ip_answers(world, service):
     since="1.0",
     source=SOURCE,
     needs=["external-client", "lb-route"],
+    arrange=two_at_one_ip,
+    changes=True,
 )
-def test_shared_external_ip_outlives_one_service(world):
+def test_shared_external_ip_outlives_one_service(world, service):
     anyone = world.everywhere("pod", "node", "outside")
-    addresses = world.virtual_ips()
-    doomed = world.service(endpoints=world.backends(2), externalIPs=addresses)
-    other = world.service(endpoints=world.backends(4)[2:], port=443, externalIPs=addresses)
-    world.settle()
+    doomed, other = service
     gone = doomed.every_external_ip()
     anyone.each_must_stay_within_the_verdict([*gone, *other.every_external_ip()], count=4)
 

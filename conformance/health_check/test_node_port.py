@@ -164,6 +164,13 @@ def test_health_check_follows_the_endpoints(world):
             ask_every_node(world, world.vantage("outside"), service, family).must_be_what_the_model_says()
 
 
+def two_on_the_first_node(world):
+    return [
+        world.service(kind="LoadBalancer", endpoints=world.backends(1), externalTrafficPolicy="Local")
+        for _ in range(2)
+    ]
+
+
 @requirement(
     "health-check.node-port.closed-with-its-service",
     must="The health check node port of a deleted Service MUST NOT answer any more.",
@@ -171,19 +178,18 @@ def test_health_check_follows_the_endpoints(world):
     since="1.7",
     source=SOURCE,
     needs=["external-client"],
+    arrange=two_on_the_first_node,
+    changes=True,
 )
-def test_health_check_is_closed_with_its_service(world):
-    outside, on_the_first = world.vantage("outside"), world.backends(1)
-    doomed, other = (
-        world.service(kind="LoadBalancer", endpoints=on_the_first, externalTrafficPolicy="Local") for _ in range(2)
-    )
-    world.settle()
+def test_health_check_is_closed_with_its_service(world, service):
+    outside = world.vantage("outside")
+    doomed, other = service
     for family in world.families:
         ask_every_node(world, outside, doomed, family).must_be_what_the_model_says()
 
     doomed.delete()
     world.settle()
 
-    for service in (doomed, other):
+    for one in (doomed, other):
         for family in world.families:
-            ask_every_node(world, outside, service, family).must_be_what_the_model_says()
+            ask_every_node(world, outside, one, family).must_be_what_the_model_says()

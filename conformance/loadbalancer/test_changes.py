@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load balancers whose address, ports or node ports change. Transitions: each pays for its own settling."""
+"""Load balancers whose address, ports or node ports change."""
 
 from conformance.sources import SERVICE, SERVICE_API
 from plugins.requirements import requirement
@@ -11,8 +11,8 @@ UPSTREAM = [
 ]
 
 
-def balanced(world, **more):
-    return world.service(kind="LoadBalancer", endpoints=world.backends(2), ingress=world.virtual_ips(), **more)
+def balanced(world):
+    return world.service(kind="LoadBalancer", endpoints=world.backends(2), ingress=world.virtual_ips())
 
 
 def node_ports_of(world, service):
@@ -27,11 +27,11 @@ def node_ports_of(world, service):
     since="1.0",
     source=SERVICE_API + "#ServiceStatus",
     needs=["nodes:2", "external-client", "lb-route"],
+    arrange=balanced,
+    changes=True,
 )
-def test_replaced_ip(world):
+def test_replaced_ip(world, service):
     anyone = world.everywhere("pod", "node", "outside")
-    service = balanced(world)
-    world.settle()
     replaced = service.every_load_balancer_ip()
     anyone.each_must_stay_within_the_verdict(replaced, count=4)
 
@@ -51,11 +51,11 @@ def test_replaced_ip(world):
     source=SERVICE + "#loadbalancer",
     upstream=UPSTREAM,
     needs=["external-client", "lb-route"],
+    arrange=balanced,
+    changes=True,
 )
-def test_port_gets_another_number(world):
+def test_port_gets_another_number(world, service):
     inside, outside = world.everywhere("pod", "node"), world.everywhere("outside")
-    service = balanced(world)
-    world.settle()
     old = [*service.every_cluster_ip(), *service.every_load_balancer_ip()]
     inside.each_must_stay_within_the_verdict(old, count=4)
 
@@ -68,6 +68,15 @@ def test_port_gets_another_number(world):
     outside.each_must_stay_within_the_verdict(service.every_load_balancer_ip(), count=4)
 
 
+def without_node_ports(world):
+    return world.service(
+        kind="LoadBalancer",
+        endpoints=world.backends(2),
+        ingress=world.virtual_ips(),
+        allocateLoadBalancerNodePorts=False,
+    )
+
+
 @requirement(
     "loadbalancer.node-ports.asked-for-later",
     must="A load balancer's Service that gets node ports later (allocateLoadBalancerNodePorts: true) MUST be served "
@@ -77,11 +86,11 @@ def test_port_gets_another_number(world):
     source=SERVICE + "#load-balancer-nodeport-allocation",
     upstream=["LoadBalancers should be able to create LoadBalancer Service without NodePort and change it"],
     needs=["external-client", "lb-route"],
+    arrange=without_node_ports,
+    changes=True,
 )
-def test_node_ports_that_come_later(world):
+def test_node_ports_that_come_later(world, service):
     anyone = world.everywhere("pod", "node", "outside")
-    service = balanced(world, allocateLoadBalancerNodePorts=False)
-    world.settle()
     anyone.each_must_stay_within_the_verdict(service.every_load_balancer_ip(), count=4)
 
     service.change(allocateLoadBalancerNodePorts=True)

@@ -130,6 +130,12 @@ def test_proxy_mode_leaves_other_frontends(world, service, family):
     world.everywhere("outside").each_must_reach_exactly(node_ports, balancer)
 
 
+def at_two_ips(world):
+    stays, goes = ([{"ip": ip} for ip in world.virtual_ips()] for _ in range(2))
+    balanced = world.service(kind="LoadBalancer", endpoints=world.backends(2), ingress=[*stays, *goes])
+    return balanced, stays, goes
+
+
 @requirement(
     "loadbalancer.ingress.withdrawn",
     must="An IP that is taken out of a load balancer's status MUST NOT lead to the endpoints any more, "
@@ -139,17 +145,17 @@ def test_proxy_mode_leaves_other_frontends(world, service, family):
     source=SERVICE_API + "#ServiceStatus",
     upstream=["LoadBalancers should be able to change the type and ports of a TCP service"],
     needs=["external-client", "lb-route"],
+    arrange=at_two_ips,
+    changes=True,
 )
-def test_withdrawn_ip_falls_silent(world):
+def test_withdrawn_ip_falls_silent(world, service):
     anyone = world.everywhere("pod", "node", "outside")
-    stays, goes = ([{"ip": ip} for ip in world.virtual_ips()] for _ in range(2))
-    service = world.service(kind="LoadBalancer", endpoints=world.backends(2), ingress=[*stays, *goes])
-    withdrawn = [target for item in goes for target in service.at("LoadBalancer", item["ip"])]
-    world.settle()
-    anyone.each_must_stay_within_the_verdict(service.every_load_balancer_ip(), count=4)
+    balanced, stays, goes = service
+    withdrawn = [target for item in goes for target in balanced.at("LoadBalancer", item["ip"])]
+    anyone.each_must_stay_within_the_verdict(balanced.every_load_balancer_ip(), count=4)
 
-    service.set_ingress(*stays)
+    balanced.set_ingress(*stays)
     world.settle()
 
-    anyone.each_must_reach_exactly(service.every_load_balancer_ip(), service)
+    anyone.each_must_reach_exactly(balanced.every_load_balancer_ip(), balanced)
     anyone.each_must_stay_within_the_verdict(withdrawn, count=4)

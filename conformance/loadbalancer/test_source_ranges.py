@@ -82,6 +82,15 @@ def test_source_ranges_leave_external_ips_alone(world, service):
     world.everywhere("pod", "node", "outside").each_must_stay_within_the_verdict(ways_in, count=2)
 
 
+def outside_alone(world):
+    return world.service(
+        kind="LoadBalancer",
+        endpoints=world.backends(2),
+        ingress=world.virtual_ips(),
+        loadBalancerSourceRanges=ranges_of(world.vantage("outside")),
+    )
+
+
 @requirement(
     "loadbalancer.source-ranges.taken-away",
     must="A load balancer's IP MUST answer everybody once loadBalancerSourceRanges are gone.",
@@ -90,16 +99,11 @@ def test_source_ranges_leave_external_ips_alone(world, service):
     source=FIREWALL,
     upstream=["LoadBalancers should only allow access from service loadbalancer source ranges"],
     needs=["external-client", "lb-route"],
+    arrange=outside_alone,
+    changes=True,
 )
-def test_without_source_ranges_everybody_is_let_in(world):
+def test_without_source_ranges_everybody_is_let_in(world, service):
     anyone = world.everywhere("pod", "node", "outside")
-    service = world.service(
-        kind="LoadBalancer",
-        endpoints=world.backends(2),
-        ingress=world.virtual_ips(),
-        loadBalancerSourceRanges=ranges_of(world.vantage("outside")),
-    )
-    world.settle()
     anyone.each_must_reach_all_that_is_allowed(service.every_load_balancer_ip())
 
     service.change(loadBalancerSourceRanges=None)
@@ -200,6 +204,15 @@ def test_source_ranges_are_their_own_services(world, service):
     anyone.each_must_stay_within_the_verdict(ways_in, count=2)
 
 
+def one_pod_and_outside(world):
+    return world.service(
+        kind="LoadBalancer",
+        endpoints=world.backends(2),
+        ingress=world.virtual_ips(),
+        loadBalancerSourceRanges=ranges_of(world.vantage("pod@first"), world.vantage("outside")),
+    )
+
+
 @requirement(
     "loadbalancer.source-ranges.changed",
     must="Once loadBalancerSourceRanges are changed, a load balancer's IP MUST answer the clients in the new ones "
@@ -209,19 +222,16 @@ def test_source_ranges_are_their_own_services(world, service):
     source=FIREWALL,
     upstream=["LoadBalancers should only allow access from service loadbalancer source ranges"],
     needs=["nodes:2", "external-client", "lb-route"],
+    arrange=one_pod_and_outside,
+    changes=True,
 )
-def test_changed_source_ranges_decide(world):
+def test_changed_source_ranges_decide(world, service):
     anyone = world.everywhere("pod", "node", "outside")
-    before, after = (ranges_of(world.vantage(pod), world.vantage("outside")) for pod in ("pod@first", "pod@second"))
-    service = world.service(
-        kind="LoadBalancer", endpoints=world.backends(2), ingress=world.virtual_ips(), loadBalancerSourceRanges=before
-    )
-    world.settle()
     world.at(world.vantage("pod@first").vantage).each_must_stay_within_the_verdict(
         service.every_load_balancer_ip(), count=4
     )
 
-    service.change(loadBalancerSourceRanges=after)
+    service.change(loadBalancerSourceRanges=ranges_of(world.vantage("pod@second"), world.vantage("outside")))
     world.settle()
 
     anyone.each_must_stay_within_the_verdict(service.every_load_balancer_ip(), count=4)

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 
+from conformance.arrangements import two_behind_a_node_port
 from conformance.sources import SERVICE
 from plugins.requirements import requirement
 
@@ -22,12 +23,12 @@ SPARE = 30007
         "Services should release NodePorts on delete",
     ],
     needs=["external-client"],
+    arrange=two_behind_a_node_port,
+    changes=True,
 )
-def test_deleted_node_port_is_closed(world):
+def test_deleted_node_port_is_closed(world, service):
     anyone = world.everywhere("outside", "pod", "node")
-    service = world.service(kind="NodePort", endpoints=world.backends(2))
     node_ports = [target for node in world.nodes for target in service.every_node_port(node)]
-    world.settle()
     anyone.each_must_stay_within_the_verdict(node_ports, count=4)
 
     service.delete()
@@ -48,12 +49,12 @@ def test_deleted_node_port_is_closed(world):
         "LoadBalancers should be able to change the type and ports of a UDP service",
     ],
     needs=["external-client"],
+    arrange=two_behind_a_node_port,
+    changes=True,
 )
-def test_changed_node_port_is_served(world):
+def test_changed_node_port_is_served(world, service):
     anyone = world.everywhere("outside", "pod", "node")
-    service = world.service(kind="NodePort", endpoints=world.backends(2))
     old = [target for node in world.nodes for target in service.every_node_port(node)]
-    world.settle()
     anyone.each_must_stay_within_the_verdict(old, count=4)
 
     service.change(ports=[replace(port, node_port=SPARE) for port in service.ports])

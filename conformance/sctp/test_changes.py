@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SCTP: endpoints that come and go. Transitions: each pays for its own settling."""
+"""SCTP: endpoints that come and go."""
 
 from contextlib import ExitStack
 
@@ -10,6 +10,10 @@ from plugins.services import Port
 SCTP = (Port(80, 8080, "SCTP"),)
 
 
+def one_behind_a_node_port(world):
+    return world.service(kind="NodePort", endpoints=world.backends(1), ports=SCTP)
+
+
 @requirement(
     "sctp.endpoints.replaced",
     must="Once an endpoint has left a Service, new associations MUST reach all that are there now, and no other.",
@@ -18,18 +22,21 @@ SCTP = (Port(80, 8080, "SCTP"),)
     source=SLICES,
     features=["sctp"],
     needs=["sctp", "external-client"],
+    arrange=one_behind_a_node_port,
+    changes=True,
 )
-def test_new_associations_reach_the_endpoints_of_now(world):
-    first, *others = world.backends(3)
-    service = world.service(kind="NodePort", endpoints=[first], ports=SCTP)
-    world.settle()
+def test_new_associations_reach_the_endpoints_of_now(world, service):
     world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(), service)
 
-    service.set_endpoints(others)
+    service.set_endpoints(world.backends(3)[1:])
     world.settle()
 
     world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(), service)
     world.everywhere("outside").each_must_reach_exactly(service.every_node_port(world.nodes[0]), service)
+
+
+def one_endpoint(world):
+    return world.service(endpoints=world.backends(1), ports=SCTP)
 
 
 @requirement(
@@ -41,12 +48,12 @@ def test_new_associations_reach_the_endpoints_of_now(world):
     source=SCTP_ENTRIES_STAY,
     features=["sctp"],
     needs=["sctp"],
+    arrange=one_endpoint,
+    changes=True,
 )
-def test_same_source_port_after_the_endpoint_left(world):
+def test_same_source_port_after_the_endpoint_left(world, service):
     anyone = world.everywhere("pod", "node")
-    first, second = world.backends(2)
-    service = world.service(endpoints=[first], ports=SCTP)
-    world.settle()
+    _, second = world.backends(2)
     dialled = [(prober, target) for prober in anyone.probers for target in service.every_cluster_ip()]
 
     with ExitStack() as until_changed:
@@ -67,11 +74,11 @@ def test_same_source_port_after_the_endpoint_left(world):
     source=SCTP_ENTRIES_STAY,
     features=["sctp"],
     needs=["sctp"],
+    arrange=one_endpoint,
+    changes=True,
 )
-def test_association_after_its_endpoint_left(world):
+def test_association_after_its_endpoint_left(world, service):
     first, second = world.backends(2)
-    service = world.service(endpoints=[first], ports=SCTP)
-    world.settle()
 
     with ExitStack() as until_asked:
         held = []

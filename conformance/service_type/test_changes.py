@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Services that change their type. Transitions: each pays for its own settling."""
+"""Services that change their type."""
 
+from conformance.arrangements import two_behind_a_node_port
 from conformance.sources import SERVICE
 from plugins.requirements import requirement
 from plugins.services import BALANCER_CLASS
@@ -20,18 +21,22 @@ def every_node_port(world, service):
         "Services should be able to change the type from ClusterIP to ExternalName",
         "Services should be able to change the type from NodePort to ExternalName",
     ],
+    arrange=two_behind_a_node_port,
+    changes=True,
 )
-def test_service_becomes_an_external_name(world):
+def test_service_becomes_an_external_name(world, service):
     anyone = world.everywhere("pod", "node")
-    service = world.service(kind="NodePort", endpoints=world.backends(2))
     ways_in = [*service.every_cluster_ip(), *every_node_port(world, service)]
-    world.settle()
     anyone.each_must_stay_within_the_verdict(ways_in, count=4)
 
     service.change(type="ExternalName", externalName="elsewhere.example")
     world.settle()
 
     anyone.each_must_stay_within_the_verdict(ways_in, count=4)
+
+
+def an_external_name(world):
+    return world.service(kind="ExternalName", externalName="elsewhere.example", endpoints=world.backends(2))
 
 
 @requirement(
@@ -44,11 +49,10 @@ def test_service_becomes_an_external_name(world):
         "Services should be able to change the type from ExternalName to ClusterIP",
         "Services should be able to change the type from ExternalName to NodePort",
     ],
+    arrange=an_external_name,
+    changes=True,
 )
-def test_external_name_becomes_a_service(world):
-    service = world.service(kind="ExternalName", externalName="elsewhere.example", endpoints=world.backends(2))
-    world.settle()
-
+def test_external_name_becomes_a_service(world, service):
     service.change(type="NodePort", externalName=None, ipFamilyPolicy="PreferDualStack")
     world.settle()
 
@@ -65,12 +69,12 @@ def test_external_name_becomes_a_service(world):
     source=SERVICE + "#publishing-services-service-types",
     upstream=["LoadBalancers should be able to change the type and ports of a TCP service"],
     needs=["external-client"],
+    arrange=two_behind_a_node_port,
+    changes=True,
 )
-def test_node_port_is_given_up(world):
+def test_node_port_is_given_up(world, service):
     inside, anyone = world.everywhere("pod", "node"), world.everywhere("pod", "node", "outside")
-    service = world.service(kind="NodePort", endpoints=world.backends(2))
     node_ports = every_node_port(world, service)
-    world.settle()
     anyone.each_must_stay_within_the_verdict(node_ports, count=4)
 
     service.change(type="ClusterIP")
@@ -95,11 +99,11 @@ def test_node_port_is_given_up(world):
         ),
     ],
     needs=["external-client", "lb-route"],
+    arrange=lambda world: world.service(endpoints=world.backends(2)),
+    changes=True,
 )
-def test_service_becomes_a_load_balancer(world):
+def test_service_becomes_a_load_balancer(world, service):
     inside, outside = world.everywhere("pod", "node"), world.everywhere("outside")
-    service = world.service(endpoints=world.backends(2))
-    world.settle()
     inside.each_must_stay_within_the_verdict(service.every_cluster_ip(), count=4)
     cluster_ips = service.every_cluster_ip()
 
@@ -123,12 +127,12 @@ def test_service_becomes_a_load_balancer(world):
         "LoadBalancers should be able to change the type and ports of a UDP service",
     ],
     needs=["external-client", "lb-route"],
+    arrange=two_behind_a_node_port,
+    changes=True,
 )
-def test_node_port_stays_with_a_load_balancer(world):
+def test_node_port_stays_with_a_load_balancer(world, service):
     inside, outside = world.everywhere("pod", "node"), world.everywhere("outside")
-    service = world.service(kind="NodePort", endpoints=world.backends(2))
     node_ports, cluster_ips = every_node_port(world, service), service.every_cluster_ip()
-    world.settle()
     outside.each_must_stay_within_the_verdict(node_ports, count=4)
 
     service.change(type="LoadBalancer", loadBalancerClass=BALANCER_CLASS)
@@ -137,6 +141,10 @@ def test_node_port_stays_with_a_load_balancer(world):
 
     inside.each_must_stay_within_the_verdict(cluster_ips, count=4)
     outside.each_must_reach_exactly([*node_ports, *service.every_load_balancer_ip()], service)
+
+
+def balanced(world):
+    return world.service(kind="LoadBalancer", endpoints=world.backends(2), ingress=world.virtual_ips())
 
 
 @requirement(
@@ -151,12 +159,12 @@ def test_node_port_stays_with_a_load_balancer(world):
         "LoadBalancers should be able to change the type and ports of a UDP service",
     ],
     needs=["external-client", "lb-route"],
+    arrange=balanced,
+    changes=True,
 )
-def test_load_balancer_is_given_up(world):
+def test_load_balancer_is_given_up(world, service):
     inside, anyone = world.everywhere("pod", "node"), world.everywhere("pod", "node", "outside")
-    service = world.service(kind="LoadBalancer", endpoints=world.backends(2), ingress=world.virtual_ips())
     given_up = [*every_node_port(world, service), *service.every_load_balancer_ip()]
-    world.settle()
     anyone.each_must_stay_within_the_verdict(given_up, count=4)
 
     service.change(type="ClusterIP")

@@ -121,6 +121,12 @@ def test_in_cluster_clients_are_exempt(world, service, family):
             assert {seen.client_seen.ip for seen in flows} == {seen.src.ip for seen in flows}
 
 
+def on_every_node_under_local(world):
+    return world.service(
+        kind="NodePort", endpoints=[node.backends[0] for node in world.nodes], externalTrafficPolicy="Local"
+    )
+
+
 @requirement(
     "traffic-policy.external-local.changed-to-cluster",
     must="A Service whose externalTrafficPolicy changes from Local to Cluster MUST be served from outside by every "
@@ -132,14 +138,12 @@ def test_in_cluster_clients_are_exempt(world, service, family):
         "Services should implement NodePort and HealthCheckNodePort correctly when ExternalTrafficPolicy changes"
     ],
     needs=["nodes:2", "external-client"],
+    arrange=on_every_node_under_local,
+    changes=True,
 )
-def test_policy_changes_to_cluster(world):
+def test_policy_changes_to_cluster(world, service):
     outside = world.everywhere("outside")
-    service = world.service(
-        kind="NodePort", endpoints=[node.backends[0] for node in world.nodes], externalTrafficPolicy="Local"
-    )
     node_ports = [target for node in world.nodes for target in service.every_node_port(node)]
-    world.settle()
     outside.each_must_reach_all_that_is_allowed(node_ports)
 
     service.change(externalTrafficPolicy="Cluster")
@@ -276,12 +280,12 @@ def test_both_policies_hold(world, service):
         "Services should implement NodePort and HealthCheckNodePort correctly when ExternalTrafficPolicy changes"
     ],
     needs=["nodes:2", "external-client"],
+    arrange=lambda world: world.service(kind="NodePort", endpoints=[node.backends[0] for node in world.nodes]),
+    changes=True,
 )
-def test_policy_changes_to_local(world):
+def test_policy_changes_to_local(world, service):
     outside = world.everywhere("outside")
-    service = world.service(kind="NodePort", endpoints=[node.backends[0] for node in world.nodes])
     node_ports = [target for node in world.nodes for target in service.every_node_port(node)]
-    world.settle()
     outside.each_must_reach_exactly(node_ports, service)
 
     service.change(externalTrafficPolicy="Local")

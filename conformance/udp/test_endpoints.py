@@ -15,6 +15,10 @@ from plugins.slices import not_ready, terminating
 NEEDS = ["external-client", "lb-route"]
 
 
+def one_behind_a_node_port(world):
+    return world.service(kind="NodePort", endpoints=world.backends(1), ports=[Port(80, 8080, "UDP")])
+
+
 @requirement(
     "udp.node-port.flow-leaves-removed-endpoint",
     must="A UDP flow through a node port MUST move to a remaining endpoint once its own has been removed.",
@@ -23,17 +27,21 @@ NEEDS = ["external-client", "lb-route"]
     source=VIRTUAL_IPS,
     upstream=["Conntrack should be able to preserve UDP traffic when server pod cycles for a NodePort service"],
     needs=["external-client"],
+    arrange=one_behind_a_node_port,
+    changes=True,
 )
-def test_flow_through_a_node_port_moves(world):
+def test_flow_through_a_node_port_moves(world, service):
     first, other = world.backends(2)
-    service = world.service(kind="NodePort", endpoints=[first], ports=[Port(80, 8080, "UDP")])
-    world.settle()
 
     with world.everywhere("outside", "pod", "node").hold_each(world.outer_frontends(service)) as flows:
         flows.must_be_served_by(first)
         service.set_endpoints([other])
         world.settle()
         flows.must_be_served_by(other)
+
+
+def with_one_endpoint(world):
+    return with_every_frontend(world, "UDP", world.backends(1))
 
 
 @requirement(
@@ -54,12 +62,12 @@ def test_flow_through_a_node_port_moves(world):
         ),
     ],
     needs=NEEDS,
+    arrange=with_one_endpoint,
+    changes=True,
 )
-def test_flow_through_an_external_address_moves(world):
+def test_flow_through_an_external_address_moves(world, service):
     here, neighbour = world.node_at("first").backends[:2]
     elsewhere = world.node_at("second").backends[0]
-    service = with_every_frontend(world, "UDP", [here])
-    world.settle()
     targets = [*service.every_load_balancer_ip(), *service.every_external_ip()]
 
     with world.everywhere("outside", "pod", "node").hold_each(targets) as flows:
@@ -85,17 +93,21 @@ def test_flow_through_an_external_address_moves(world):
         ),
     ],
     needs=NEEDS,
+    arrange=lambda world: with_every_frontend(world, "UDP", []),
+    changes=True,
 )
-def test_flow_from_before_the_first_endpoint_is_served(world):
+def test_flow_from_before_the_first_endpoint_is_served(world, service):
     (first,) = world.backends(1)
-    service = with_every_frontend(world, "UDP", [])
-    world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
         flows.must_reach_nobody()
         service.set_endpoints([first])
         world.settle()
         flows.must_be_served_by(first)
+
+
+def without_node_ports(world):
+    return with_every_frontend(world, "UDP", world.backends(1), allocateLoadBalancerNodePorts=False)
 
 
 @requirement(
@@ -106,11 +118,11 @@ def test_flow_from_before_the_first_endpoint_is_served(world):
     since="1.0",
     source=ISSUES + "139628",
     needs=NEEDS,
+    arrange=without_node_ports,
+    changes=True,
 )
-def test_flow_leaves_the_last_endpoint(world):
+def test_flow_leaves_the_last_endpoint(world, service):
     (last,) = world.backends(1)
-    service = with_every_frontend(world, "UDP", [last], allocateLoadBalancerNodePorts=False)
-    world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
         flows.must_be_served_by(last)
@@ -127,11 +139,11 @@ def test_flow_leaves_the_last_endpoint(world):
     since="1.0",
     source=ISSUES + "139628",
     needs=["external-client"],
+    arrange=one_behind_a_node_port,
+    changes=True,
 )
-def test_flow_through_a_node_port_leaves_the_last_endpoint(world):
+def test_flow_through_a_node_port_leaves_the_last_endpoint(world, service):
     (last,) = world.backends(1)
-    service = world.service(kind="NodePort", endpoints=[last], ports=[Port(80, 8080, "UDP")])
-    world.settle()
 
     with world.everywhere("outside", "pod", "node").hold_each(world.outer_frontends(service)) as flows:
         flows.must_be_served_by(last)
@@ -147,11 +159,11 @@ def test_flow_through_a_node_port_leaves_the_last_endpoint(world):
     since="1.0",
     source=VIRTUAL_IPS,
     needs=NEEDS,
+    arrange=with_one_endpoint,
+    changes=True,
 )
-def test_flow_survives_a_time_without_endpoints(world):
+def test_flow_survives_a_time_without_endpoints(world, service):
     first, other = world.backends(2)
-    service = with_every_frontend(world, "UDP", [first])
-    world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
         flows.must_be_served_by(first)
@@ -169,17 +181,22 @@ def test_flow_survives_a_time_without_endpoints(world):
     source=ISSUES + "105657",
     upstream=["Conntrack should be able to preserve UDP traffic when initial unready endpoints get ready"],
     needs=NEEDS,
+    arrange=lambda world: with_every_frontend(world, "UDP", [not_ready(*world.backends(1))]),
+    changes=True,
 )
-def test_flow_is_served_once_an_endpoint_is_ready(world):
+def test_flow_is_served_once_an_endpoint_is_ready(world, service):
     (only,) = world.backends(1)
-    service = with_every_frontend(world, "UDP", [not_ready(only)])
-    world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
         flows.must_reach_nobody()
         service.set_endpoints([only])
         world.settle()
         flows.must_be_served_by(only)
+
+
+def with_one_that_is_not_ready(world):
+    first, other = world.backends(2)
+    return with_every_frontend(world, "UDP", [first, not_ready(other)])
 
 
 @requirement(
@@ -189,11 +206,11 @@ def test_flow_is_served_once_an_endpoint_is_ready(world):
     since="1.22",
     source=VIRTUAL_IPS,
     needs=NEEDS,
+    arrange=with_one_that_is_not_ready,
+    changes=True,
 )
-def test_flow_leaves_an_endpoint_that_is_not_ready(world):
+def test_flow_leaves_an_endpoint_that_is_not_ready(world, service):
     first, other = world.backends(2)
-    service = with_every_frontend(world, "UDP", [first, not_ready(other)])
-    world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
         flows.must_be_served_by(first)
@@ -210,11 +227,11 @@ def test_flow_leaves_an_endpoint_that_is_not_ready(world):
     since="1.26",
     source=TERMINATING,
     needs=NEEDS,
+    arrange=with_one_endpoint,
+    changes=True,
 )
-def test_flow_stays_while_its_endpoint_serves(world):
+def test_flow_stays_while_its_endpoint_serves(world, service):
     first, other = world.backends(2)
-    service = with_every_frontend(world, "UDP", [first])
-    world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
         service.set_endpoints([terminating(first), other])
@@ -232,11 +249,11 @@ def test_flow_stays_while_its_endpoint_serves(world):
     since="1.32",
     source=STALE_FLOWS_ONLY,
     needs=NEEDS,
+    arrange=with_one_endpoint,
+    changes=True,
 )
-def test_flow_stays_while_others_come_and_go(world):
+def test_flow_stays_while_others_come_and_go(world, service):
     mine, *others = world.backends(4)
-    service = with_every_frontend(world, "UDP", [mine])
-    world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
         for endpoints in ([mine, *others], [mine, others[0]]):

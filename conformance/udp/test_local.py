@@ -8,6 +8,10 @@ from plugins.services import Port
 POLICIES = VIRTUAL_IPS + "#traffic-policies"
 
 
+def on_two_nodes(world):
+    return world.service(endpoints=world.backends(2), ports=[Port(80, 8080, "UDP")], internalTrafficPolicy="Local")
+
+
 @requirement(
     "udp.internal-local.endpoint-leaves-and-returns",
     must="Under internalTrafficPolicy Local a UDP flow MUST NOT reach its endpoint once that has left the node, "
@@ -21,13 +25,13 @@ POLICIES = VIRTUAL_IPS + "#traffic-policies"
             "InternalTrafficPolicy set to Local"
         )
     ],
+    arrange=on_two_nodes,
+    changes=True,
 )
-def test_flow_waits_for_an_endpoint_of_its_node(world):
+def test_flow_waits_for_an_endpoint_of_its_node(world, service):
     node = world.node_at("first")
     old, new = node.backends[:2]
     remote = world.node_at("second").backends[0]
-    service = world.service(endpoints=[old, remote], ports=[Port(80, 8080, "UDP")], internalTrafficPolicy="Local")
-    world.settle()
 
     with world.on(node).hold_each(service.every_cluster_ip()) as flows:
         flows.must_be_served_by(old)
@@ -39,6 +43,16 @@ def test_flow_waits_for_an_endpoint_of_its_node(world):
         flows.must_be_served_by(new)
 
 
+def balanced_on_two_nodes(world):
+    return world.service(
+        kind="LoadBalancer",
+        endpoints=world.backends(2),
+        ports=[Port(80, 8080, "UDP")],
+        ingress=world.virtual_ips(),
+        externalTrafficPolicy="Local",
+    )
+
+
 @requirement(
     "udp.external-local.endpoint-leaves-and-returns",
     must="Under externalTrafficPolicy Local a UDP flow from outside MUST NOT reach its endpoint once that has left "
@@ -47,19 +61,13 @@ def test_flow_waits_for_an_endpoint_of_its_node(world):
     since="1.0",
     source=POLICIES,
     needs=["external-client", "lb-route"],
+    arrange=balanced_on_two_nodes,
+    changes=True,
 )
-def test_flow_waits_for_an_endpoint_where_it_arrives(world):
+def test_flow_waits_for_an_endpoint_where_it_arrives(world, service):
     node = world.node_at("first")
     old, new = node.backends[:2]
     remote = world.node_at("second").backends[0]
-    service = world.service(
-        kind="LoadBalancer",
-        endpoints=[old, remote],
-        ports=[Port(80, 8080, "UDP")],
-        ingress=world.virtual_ips(),
-        externalTrafficPolicy="Local",
-    )
-    world.settle()
     targets = [*service.every_node_port(node), *service.every_load_balancer_ip()]
 
     with world.everywhere("outside").hold_each(targets) as flows:

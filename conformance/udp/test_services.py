@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """UDP flows with one source port, whose Service changes, or goes, or is another one than the one that changes."""
 
-from conformance.arrangements import with_every_frontend
+from conformance.arrangements import beside_another
 from conformance.sources import ISSUES, SERVICE, STALE_FLOWS_ONLY, VIRTUAL_IPS
-from conformance.udp.test_endpoints import NEEDS
+from conformance.udp.test_endpoints import NEEDS, with_one_endpoint
 from plugins.requirements import requirement
 from plugins.services import Port
 
@@ -27,11 +27,11 @@ DELETED_SERVICES = "https://github.com/kubernetes/kubernetes/pull/141371"
         ),
     ],
     needs=NEEDS,
+    arrange=with_one_endpoint,
+    changes=True,
 )
-def test_flow_follows_the_target_port(world):
+def test_flow_follows_the_target_port(world, service):
     (only,) = world.backends(1)
-    service = with_every_frontend(world, "UDP", [only])
-    world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
         flows.must_be_served_by(only)
@@ -48,11 +48,11 @@ def test_flow_follows_the_target_port(world):
     since="1.0",
     source=DELETED_SERVICES,
     needs=NEEDS,
+    arrange=with_one_endpoint,
+    changes=True,
 )
-def test_flow_ends_with_its_service(world):
+def test_flow_ends_with_its_service(world, service):
     (only,) = world.backends(1)
-    service = with_every_frontend(world, "UDP", [only])
-    world.settle()
 
     with world.hold_everywhere("UDP", service) as flows:
         flows.must_be_served_by(only)
@@ -67,11 +67,11 @@ def test_flow_ends_with_its_service(world):
     level="extended",
     since="1.0",
     source=SERVICE,
+    arrange=lambda world: world.service(endpoints=world.backends(1), ports=[Port(80, 8080, "UDP")]),
+    changes=True,
 )
-def test_flow_follows_the_service_that_was_created_again(world):
+def test_flow_follows_the_service_that_was_created_again(world, service):
     first, other = world.backends(2)
-    service = world.service(endpoints=[first], ports=[Port(80, 8080, "UDP")])
-    world.settle()
 
     with world.everywhere("pod", "node").hold_each(service.every_cluster_ip()) as flows:
         flows.must_be_served_by(first)
@@ -90,16 +90,13 @@ def test_flow_follows_the_service_that_was_created_again(world):
     since="1.32",
     source=STALE_FLOWS_ONLY,
     needs=NEEDS,
+    arrange=lambda world: beside_another(world, "UDP"),
+    changes=True,
 )
-def test_flow_stays_whatever_other_services_do(world):
-    shared = world.backends(3)
-    other = with_every_frontend(world, "UDP", shared)
-    service = world.service(
-        endpoints=shared, ports=[Port(81, 8080, "UDP")], externalIPs=other.live["spec"]["externalIPs"]
-    )
-    world.settle()
+def test_flow_stays_whatever_other_services_do(world, service):
+    own, other = service
 
-    with world.hold_everywhere("UDP", service) as flows:
+    with world.hold_everywhere("UDP", own) as flows:
         for count in (1, 0):
             other.set_endpoints(world.backends(count))
             world.settle()
@@ -109,6 +106,13 @@ def test_flow_stays_whatever_other_services_do(world):
         flows.must_go_on()
 
 
+def beside_a_node_port_of_the_same_number(world):
+    shared = world.backends(3)
+    exposed = world.service(kind="NodePort", endpoints=shared, ports=[Port(80, 8080, "UDP")])
+    number = exposed.live["spec"]["ports"][0]["nodePort"]
+    return world.service(endpoints=shared, ports=[Port(number, 8080, "UDP")]), exposed
+
+
 @requirement(
     "udp.service.same-number-as-a-node-port",
     should="A UDP flow to a port that has the number of another Service's node port SHOULD stay with its endpoint "
@@ -116,15 +120,13 @@ def test_flow_stays_whatever_other_services_do(world):
     level="extended",
     since="1.0",
     source=ISSUES + "49881",
+    arrange=beside_a_node_port_of_the_same_number,
+    changes=True,
 )
-def test_flow_is_not_taken_for_one_through_a_node_port(world):
-    mine, other = world.backends(5)[:3], world.backends(5)[3:]
-    exposed = world.service(kind="NodePort", endpoints=mine, ports=[Port(80, 8080, "UDP")])
-    number = exposed.live["spec"]["ports"][0]["nodePort"]
-    service = world.service(endpoints=mine, ports=[Port(number, 8080, "UDP")])
-    world.settle()
+def test_flow_is_not_taken_for_one_through_a_node_port(world, service):
+    own, exposed = service
 
-    with world.everywhere("pod", "node").hold_each(service.every_cluster_ip()) as flows:
-        exposed.set_endpoints(other)
+    with world.everywhere("pod", "node").hold_each(own.every_cluster_ip()) as flows:
+        exposed.set_endpoints(world.backends(5)[3:])
         world.settle()
         flows.must_go_on()

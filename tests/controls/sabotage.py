@@ -17,6 +17,7 @@ from clusters.proxies.base import NodeProcesses
 from clusters.proxies.configuration import DEFAULT
 from plugins.requirements import requirement_of
 from plugins.run import Run
+from plugins.selection import is_transition
 from plugins.services import HEADLESS
 from plugins.session import RUN
 
@@ -61,7 +62,9 @@ class Stale:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
         requirement = requirement_of(item)
-        self._in_transition = requirement is not None and requirement.arrange is None
+        self._in_transition = requirement is not None and is_transition(item)
+        if requirement is not None and requirement.changes:
+            _signal_proxies(item.config.stash[RUN], signal.SIGSTOP)  # its first state has been settled with others'
         try:
             yield
         finally:

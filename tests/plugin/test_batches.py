@@ -180,3 +180,105 @@ def test_transitions_come_later_and_pay_for_themselves(finished: Finished) -> No
     arranged, transition = finished.records
     assert transition["settle_s"] > 0
     assert arranged["settle_s"] > 0
+
+
+CHANGES = (
+    HEAD
+    + """
+from plugins.scheduling import TOGETHER
+
+def one(world):
+    return world.service(endpoints=world.backends(1))
+
+@req("mini.steady", arrange=one)
+@everywhere(vantage=["pod"])
+def test_steady(service, vantage):
+    reach(vantage, service)
+
+@req("mini.changes", arrange=one, changes=True)
+@pytest.mark.parametrize("number", range(TOGETHER + 2))
+def test_changes(world, service, number):
+    in_force = world.mirror.services
+    assert service.name in in_force
+    assert len(service.endpoints) == 1, "nobody else's changes are seen"
+    assert len(in_force) <= TOGETHER
+    reach(world.vantage("pod"), service)
+    service.set_endpoints(world.backends(2))
+    world.settle()
+    assert len(world.mirror.services) == (TOGETHER - number if number < TOGETHER else TOGETHER + 2 - number)
+    reach(world.vantage("pod"), service)
+
+@req("mini.alone")
+def test_alone(world):
+    assert not world.mirror.services, "nothing is left for a test that arranges by itself"
+    service = world.service(endpoints=world.backends(1))
+    world.settle()
+    reach(world.vantage("pod"), service)
+"""
+)
+TRANSITIONS_IN_IT = 14
+
+
+@runs(files={"test_changes.py": CHANGES})
+def test_first_states_of_transitions_share_a_settle_and_nothing_else(finished: Finished) -> None:
+    """A settle for the steady ones, one for each of two pieces, one for each change, and one for the last test."""
+    assert finished.outcomes() == {"mini.steady": {"pass"}, "mini.changes": {"pass"}, "mini.alone": {"pass"}}
+    assert finished.facts()["generations"] == (1 + 2 + TRANSITIONS_IN_IT + 1) * GENERATIONS
+    assert finished.facts()["created"] == 1 + TRANSITIONS_IN_IT + 1 + 1
+    assert finished.facts()["left"] == []
+
+
+@runs(
+    "-k",
+    "test_changes and 3",
+    files={"test_changes.py": CHANGES.replace("assert len(world.mirror.services) ==", "#")},
+)
+def test_a_transition_that_runs_alone_arranges_for_itself_alone(finished: Finished) -> None:
+    assert finished.outcomes() == {"mini.changes": {"pass"}}
+    transitions = len(finished.records)
+    assert transitions == 2, "those with a 3 in their number"
+    assert finished.facts()["created"] == transitions + 1
+
+
+BROKEN_FIRST_STATES = (
+    HEAD
+    + """
+def one(world):
+    return world.service(endpoints=world.backends(1))
+
+def bad(world):
+    world.service(endpoints=world.backends(1))
+    raise LookupError("no such thing")
+
+@req("mini.good", arrange=one, changes=True)
+def test_good(world, service):
+    reach(world.vantage("pod"), service)
+
+@req("mini.bad", arrange=bad, changes=True)
+def test_bad(service):
+    raise AssertionError("never reached")
+
+@req("mini.not-asked-for", arrange=one, changes=True)
+def test_not_asked_for(world):
+    pass
+
+@req("mini.last-good", arrange=one, changes=True)
+def test_last_good(world, service):
+    assert len(world.mirror.services) == 4, "those before it wait for the next settle"
+    world.settle()
+    assert len(world.mirror.services) == 2, "what nobody asked for stays until the batch is cleared"
+    reach(world.vantage("pod"), service)
+"""
+)
+
+
+@runs(files={"test_broken.py": BROKEN_FIRST_STATES})
+def test_a_first_state_that_breaks_makes_only_its_own_test_unknown(finished: Finished) -> None:
+    assert finished.outcomes() == {
+        "mini.good": {"pass"},
+        "mini.bad": {"unknown"},
+        "mini.not-asked-for": {"pass"},
+        "mini.last-good": {"pass"},
+    }
+    assert finished.facts()["generations"] == (1 + 1) * GENERATIONS
+    assert finished.facts()["left"] == []

@@ -55,6 +55,7 @@ def declared(**changes: Any) -> Requirement:
         ({"until": "soon"}, "until= must be a Kubernetes release such as '1.26', not 'soon'"),
         ({"source": "KEP-2086"}, "source= must be the https:// URL of the documentation or KEP that says so"),
         ({"source": "http://kubernetes.io/"}, "source= must be the https:// URL"),
+        ({"changes": True}, "changes= says that the test changes what arrange= made, and there is no arrange="),
         ({"needs": ["luck"]}, "unknown need 'luck'; known are nodes:N, proxy-config:{…}, api-faults, "),
         ({"needs": ["nodes:0"]}, "unknown need 'nodes:0'"),
         ({"needs": ["nodes:three"]}, "unknown need 'nodes:three'"),

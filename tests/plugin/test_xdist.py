@@ -3,7 +3,7 @@
 
 import json
 
-from plugins.scheduling import configuration_scope
+from plugins.scheduling import TOGETHER, pieces
 from tests.plugin.miniature import EVERY_OUTCOME, FEATURES, KNOWN
 from tests.plugin.runs import EVERY_FEATURE, SMALL, Finished, runs
 
@@ -93,11 +93,22 @@ def test_one_lab_is_looked_into(finished: Finished) -> None:
 def test_tests_of_one_configuration_share_a_worker() -> None:
     tests = "conformance/proxy_config/test_localhost_node_ports.py::"
     off, on = (f"{tests}test_loopback_does_not_answer", f"{tests}test_loopback_answers")
-    assert configuration_scope(f"{off}[a]") == configuration_scope(f"{off}[b]")
-    assert configuration_scope(on) != configuration_scope(off)
     default = "conformance/clusterip/test_reach.py::test_every_ready_endpoint_is_reached"
-    assert configuration_scope(f"{default}[a]") != configuration_scope(f"{default}[b]")
-    assert configuration_scope("nowhere/test_x.py::test_y") == "nowhere/test_x.py::test_y"
+    found = pieces([f"{test}[{axis}]" for test in (default, off, on) for axis in "ab"])
+    assert found[f"{off}[a]"] == found[f"{off}[b]"]
+    assert found[f"{on}[a]"] == found[f"{on}[b]"] != found[f"{off}[a]"]
+    assert found[f"{default}[a]"] != found[f"{default}[b]"]
+    assert pieces(["nowhere/test_x.py::test_y"]) == {"nowhere/test_x.py::test_y": "nowhere/test_x.py::test_y"}
+
+
+def test_transitions_share_a_worker_as_many_as_are_arranged_together() -> None:
+    removed = "conformance/clusterip/test_changes.py::test_removed_endpoint_is_left_alone"
+    alone = "conformance/clusterip/test_changes.py::test_endpoints_come_go_and_come_back"
+    tests = [f"{removed}[{number}]" for number in range(TOGETHER + 1)]
+    found = pieces([tests[0], alone, *tests[1:]])
+    *first, last = (found[test] for test in tests)
+    assert len(set(first)) == 1
+    assert len({*first, last, found[alone]}) == 3
 
 
 @runs("-n", "2", "-v", EVERY_FEATURE)
