@@ -16,7 +16,7 @@ from plugins.requirements import Requirement
 
 # Transitions whose first states are made together. Each saves most of a settle, and its Services are carried by the
 # settles of those before it; a worker that takes as many at a time is not the last one to be busy.
-TOGETHER = 12
+TOGETHER = 8
 
 
 @pytest.hookimpl(optionalhook=True)
