@@ -22,7 +22,8 @@ VantageKind = Literal["pod", "node", "outside"]
 class Vantage:
     """A place traffic starts from: a pod, a node's host network, or the external client.
 
-    `place` is what the agent needs to get there; `node` is None outside.
+    `place` is what the agent needs to get there; `node` is None outside. `interface` is its way out, to
+    the nodes' LAN or to its node, and `mac` the address of that, where the cluster can tell.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Vantage:
     node: str | None
     addresses: Mapping[Family, str]
     place: str | None
+    interface: str | None = None
+    mac: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,38 @@ class Proxy(Protocol):
         """The rules on a node in the mode's own words: command → output."""
 
 
+class Announcer(Protocol):
+    """What makes load balancers' addresses known on the nodes' LAN, on all nodes of a cluster."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def balancer_class(self) -> str:
+        """The `loadBalancerClass` of the Services whose addresses it announces."""
+
+    @property
+    def running(self) -> frozenset[str]:
+        """The nodes on which it runs."""
+
+    def start(self) -> None:
+        """Start on every node at once; returns when every node's is up. Raises ProxyError."""
+
+    def check(self) -> None:
+        """Raise ProxyError if one has died that nobody has killed."""
+
+    def kill(self, node: str, /) -> None:
+        """SIGKILL on one node."""
+
+    def start_again(self, node: str, /) -> None:
+        """Start it again where it was killed; does not wait."""
+
+    def stop(self) -> None:
+        """SIGTERM, 5 s, SIGKILL, on every node at once."""
+
+    def log_tail(self, node: str, /) -> str:
+        """The last lines of its log on a node."""
+
+
 class Cluster(Protocol):
     """Nodes, an API endpoint, and a way to send and receive traffic."""
 
@@ -163,6 +198,10 @@ class Cluster(Protocol):
     @property
     def service_route(self) -> str | None:
         """The node through which the external client reaches ClusterIPs, where there is such a route."""
+
+    @property
+    def announced_cidrs(self) -> tuple[str, ...]:
+        """Ranges on the nodes' LAN for virtual IPs that an announcer answers for; none where there is no such LAN."""
 
     @property
     def abilities(self) -> frozenset[str]:
@@ -193,7 +232,10 @@ class Cluster(Protocol):
         """Record the packets that pass a vantage's interfaces."""
 
     def inject(self, vantage: Vantage, packet: bytes, link: Link | None = None) -> None:
-        """Send an IP packet from a vantage exactly as it is, its header included; by a link rather than a route."""
+        """Send an IP packet from a vantage exactly as it is, its header included; by a link rather than a route.
+
+        By a link an ARP packet too.
+        """
 
     def reload_firewall(self, node: str) -> None:
         """What a firewall does to a node that knows nothing of Services: all iptables rules and chains are gone."""

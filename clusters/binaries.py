@@ -26,8 +26,12 @@ DEFAULT_KUBERNETES = "1.37.1"
 # The newest patch of the series that current kube-apiservers are released with; clusters/tools/etcd pins its build.
 DEFAULT_ETCD = "3.6.16"
 
+# The newest release of which the Go module proxy gives out all that it is built from; clusters/tools/metallb pins it.
+DEFAULT_METALLB = "0.16.1"
+
 _KUBERNETES_MODULE = Path(__file__).parent / "tools" / "kubernetes"
 _ETCD_MODULE = Path(__file__).parent / "tools" / "etcd"
+_METALLB_MODULE = Path(__file__).parent / "tools" / "metallb"
 _KUBERNETES_STAMPS = tuple(
     f"{package}.{assignment}"
     for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
@@ -89,6 +93,21 @@ ETCD = Tool(
     version_arguments=("--version",),
     version_regex=r"^etcd Version: (\S+)$",
 )
+METALLB_SPEAKER = Tool(
+    name="metallb-speaker",
+    default=DEFAULT_METALLB,
+    variable="PLUMBLINE_METALLB_SPEAKER",
+    flag="--announcer-binary",
+    host="https://github.com",
+    path=None,
+    newest=None,
+    source=gobuild.GoSource(
+        module="go.universe.tf/metallb",
+        package="go.universe.tf/metallb/speaker",
+        committed={DEFAULT_METALLB: _METALLB_MODULE},
+    ),
+    build_time="about 2 min on 2 cores",
+)
 KUBECTL = Tool(
     name="kubectl",
     default=DEFAULT_KUBERNETES,
@@ -108,7 +127,7 @@ KUBECTL = Tool(
 
 def tools() -> dict[str, Tool]:
     """Every tool that `find` knows, by name."""
-    return {tool.name: tool for tool in (KUBE_PROXY, KUBE_APISERVER, ETCD, KUBECTL)}
+    return {tool.name: tool for tool in (KUBE_PROXY, KUBE_APISERVER, ETCD, KUBECTL, METALLB_SPEAKER)}
 
 
 def find(
@@ -160,7 +179,7 @@ def _parse(spec: Tool, version: str) -> str:
 def _named(spec: Tool, path: Path, origin: Literal["flag", "environment"], source: str, wanted: str | None) -> Binary:
     absolute = path.expanduser().absolute()
     try:
-        found = elf.version(absolute, spec.version_arguments, spec.version_regex)
+        found = spec.version_of(absolute)
     except elf.NotUsableError as error:
         raise UsageError(f"{source}={path} cannot be used as {spec.name}: it {error}.") from error
     if wanted and found != wanted and not found.startswith(f"{wanted}."):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a file is a program that this machine can run, and which version it says it is."""
 
+import mmap
 import os
 import platform
 import re
@@ -83,6 +84,21 @@ def version(path: Path, arguments: Sequence[str], regex: str) -> str:
     said = (done.stdout.strip() or done.stderr.strip()).splitlines()
     answer = f"{said[-1][:200]!r}" if said else "nothing"
     raise NotUsableError(f"answers {' '.join(arguments)} with {answer} and exit status {done.returncode}")
+
+
+def module_version(path: Path, module: str) -> str:
+    """The release of a Go module in a program, as the build has written it there. Raises NotUsableError.
+
+    It is text (https://pkg.go.dev/runtime/debug#BuildInfo): a line `dep` (or `mod`, of the main module) with the
+    module's name and version. A program that was built in the module's own repository says `(devel)` there.
+    """
+    _check_file(path)
+    line = re.compile(rb"\n(?:dep|mod)\t" + re.escape(module.encode()) + rb"\t(?:v([0-9][^\t\n]*)|\(devel\))")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        found = line.search(text)
+        if found is None:
+            raise NotUsableError(f"was not built from {module}")
+        return found[1].decode() if found[1] else "unreleased"
 
 
 def _check_file(path: Path) -> None:

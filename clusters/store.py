@@ -27,9 +27,10 @@ class Tool:
 
     The user can give it by `flag` (where there is one) or by the environment variable `variable`. `path` is
     that of the release, with {version} and {arch} (as Go writes it): the program itself, or a tar archive in which
-    it is `member`. Its SHA-256 is a line of the file `checksums`; without one it is published beside it, the name
-    ending in `.sha256`. `newest` names the file that holds the newest patch of {minor}, where there is one.
-    `version_regex` has one group: the version, without v, in what `version_arguments` prints.
+    it is `member`; None where releases hold no program. Its SHA-256 is a line of the file `checksums`; without one
+    it is published beside it, the name ending in `.sha256`. `newest` names the file that holds the newest patch of
+    {minor}, where there is one. `version_regex` has one group: the version, without v, in what `version_arguments`
+    prints; a program without such arguments is known by the module that Go has built it from.
     """
 
     name: str
@@ -37,14 +38,20 @@ class Tool:
     variable: str
     flag: str | None
     host: str
-    path: str
+    path: str | None
     newest: str | None
     source: gobuild.GoSource
     build_time: str
-    version_arguments: tuple[str, ...]
-    version_regex: str
+    version_arguments: tuple[str, ...] = ()
+    version_regex: str = ""
     member: str | None = None
     checksums: str | None = None
+
+    def version_of(self, file: Path) -> str:
+        """Which version a file is, without v. Raises NotUsableError."""
+        if self.version_arguments:
+            return elf.version(file, self.version_arguments, self.version_regex)
+        return elf.module_version(file, self.source.module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,7 @@ class Store:
             return None
 
     def _inspect(self, path: Path, version: str) -> str:
-        found = elf.version(path, self.spec.version_arguments, self.spec.version_regex)
+        found = self.spec.version_of(path)
         if found != version:
             raise elf.NotUsableError(f"says it is v{found}")
         return found
@@ -153,6 +160,8 @@ class Store:
         return Binary(self._path(version), found, origin)
 
     def _download(self, version: str, file: Path) -> None:
+        if self.spec.path is None:
+            raise download.UnavailableError("its releases are container images")
         arch = elf.architecture()
         url = self._url(self.spec.path.format(version=version, arch=arch))
         checksums = self._url(self.spec.checksums.format(version=version)) if self.spec.checksums else f"{url}.sha256"

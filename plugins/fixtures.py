@@ -59,6 +59,8 @@ def world(
         return  # there is nobody left to delete anything at, and the test has said so
     # A proxy that died must not let the test after its death pass.
     plumbline_run.proxy.check()
+    if plumbline_run.announcer is not None:
+        plumbline_run.announcer.check()
     if plumbline_run.settings.keeps_lab and (request.session.shouldfail or request.session.shouldstop):
         world.delete_what_is_done_with()
         return  # the last test's objects are what a person wants to look at

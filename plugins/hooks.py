@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from clusters.api import Cluster, Proxy
+    from clusters.api import Announcer, Cluster, Proxy
     from plugins.options import Settings
     from plugins.oracle import Oracle
     from plugins.run import Run
@@ -24,6 +24,11 @@ def pytest_plumbline_cluster(
 @pytest.hookspec(firstresult=True)
 def pytest_plumbline_proxy(settings: "Settings", cluster: "Cluster") -> "Proxy | None":
     """The proxy to put on the cluster, not yet started."""
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_plumbline_announcer(settings: "Settings", cluster: "Cluster") -> "Announcer | None":
+    """What announces load balancers' addresses beside the proxy, not yet started; nobody: none is wanted."""
 
 
 @pytest.hookspec(firstresult=True)

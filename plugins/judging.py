@@ -58,7 +58,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"unsupported: {_does_not_declare(missing)}{why}")
     run = item.config.stash.get(RUN, None)
     # Before anything is up, the lab's abilities stand for the cluster's: it is the only provider there is.
-    abilities = run.cluster.abilities if run else lab_abilities(bpf=settings.loads_bpf, sctp=settings.speaks_sctp)
+    abilities = run.cluster.abilities if run else _lab_abilities(settings)
     reason = unfit(requirement, settings.nodes, abilities)
     if reason and missing:
         _unsupported(item.stash[RECORD], missing)
@@ -66,6 +66,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if reason:
         item.stash[RECORD].outcome = Outcome.UNFIT
         pytest.skip(f"unfit: {reason}")
+
+
+def _lab_abilities(settings: Settings) -> frozenset[str]:
+    announcer = settings.announcer is not None
+    return lab_abilities(bpf=settings.loads_bpf, sctp=settings.speaks_sctp, announcer=announcer)
 
 
 def _does_not_declare(features: Sequence[str]) -> str:

@@ -7,7 +7,8 @@ from typing import cast
 
 import pytest
 
-from clusters.api import Cluster, Proxy
+from clusters.announcers.metallb import MetalLB
+from clusters.api import Announcer, Cluster, Proxy
 from clusters.lab.control_plane import ControlPlane, Embedded, Real
 from clusters.lab.provider import Lab
 from clusters.proxies.command import CommandProxy
@@ -31,6 +32,7 @@ def pytest_plumbline_cluster(settings: Settings, worker: str, watched_pids: Sequ
         control_plane=_control_plane(settings),
         bpf=settings.loads_bpf,
         sctp=settings.speaks_sctp,
+        announcer=settings.announcer is not None,
     )
 
 
@@ -61,6 +63,21 @@ def pytest_plumbline_proxy(settings: Settings, cluster: Cluster) -> Proxy:
         version=settings.version,
         mode=cast(Mode, settings.mode),
         sync=settings.sync,
+        ready_deadline=settings.ready_deadline,
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_plumbline_announcer(settings: Settings, cluster: Cluster) -> Announcer | None:
+    if settings.announcer is None:
+        return None
+    assert isinstance(cluster, Lab), "only the lab's nodes take an announcer of ours"
+    return MetalLB(
+        cluster,
+        cluster.kube,
+        binary=Path(settings.announcer_binary or "speaker"),
+        version=settings.announcer_version,
+        ranges=cluster.announced_cidrs,
         ready_deadline=settings.ready_deadline,
     )
 

@@ -25,6 +25,7 @@ MODES = ("iptables", "nftables", "ipvs", "ebpf")
 PROXIES = ("kube-proxy", "ebpf", "kube-router", "command", "none")
 CLUSTERS = ("lab", "kind", "k3s", "kubeconfig")
 CONTROL_PLANES = ("embedded", "real")
+ANNOUNCERS = ("metallb",)
 IPTABLES_BACKENDS = ("nft", "legacy")
 FAMILIES = {"dual": ("IPv4", "IPv6"), "ipv4": ("IPv4",), "ipv6": ("IPv6",)}
 # Options of the contract whose subject has not been built yet: option → (dest, the values that exist).
@@ -67,6 +68,9 @@ class Settings:
     etcd: str | None = None
     kube_apiserver: str | None = None
     control_plane_version: str | None = None
+    announcer: str | None = None
+    announcer_binary: str | None = None
+    announcer_version: str = "unknown"
     families: tuple[str, ...] = ("IPv4", "IPv6")
     release: tuple[int, int] | None = None
     deadline_scale: float = 1.0
@@ -120,7 +124,11 @@ class Settings:
         return False
 
     def about(self) -> str:
-        """The proxy in words, for headers and failures."""
+        """The system under test in words, for headers and failures."""
+        announcer = f", with MetalLB's speaker {self.announcer_version}" if self.announcer else ""
+        return self._about_proxy() + announcer
+
+    def _about_proxy(self) -> str:
         if self.proxy == "kube-proxy":
             return f"kube-proxy {self.version}, mode {self.mode}"
         if self.proxy == "ebpf":
@@ -175,6 +183,17 @@ def add_options(parser: pytest.Parser) -> None:
         default="embedded",
         help="the lab's API server, or etcd and kube-apiserver",
     )
+    add(
+        "--announcer",
+        metavar="metallb",
+        help="what announces load balancers' addresses on the LAN (default: nothing)",
+    )
+    add(
+        "--announcer-binary",
+        metavar="PATH",
+        help="MetalLB's speaker (default: PLUMBLINE_METALLB_SPEAKER, cache, build)",
+    )
+    add("--announcer-version", metavar="VERSION", help="release of MetalLB, such as 0.16.1")
     add("--kernel", metavar="host|uml[:PATH]", default="host", help="the kernel the lab runs on")
     add("--family", choices=tuple(FAMILIES), default="dual", help="IP families to judge")
     add("--level", choices=("core", "extended", "all"), default="all", help="requirement levels to judge")
@@ -241,6 +260,7 @@ def parse(options: argparse.Namespace) -> Settings:
         iptables_backend=options.iptables_backend,
         pod_network=options.pod_network,
         control_plane=options.control_plane,
+        announcer=_announcer(options),
         families=FAMILIES[options.family],
         release=_release(options, proxy),
         deadline_scale=options.deadline_scale,
@@ -259,6 +279,7 @@ def _known_words(options: argparse.Namespace) -> None:
         ("--cluster", options.cluster, CLUSTERS),
         ("--control-plane", options.control_plane, CONTROL_PLANES),
         ("--pod-network", options.pod_network, POD_NETWORKS),
+        ("--announcer", options.announcer, ANNOUNCERS),
         ("--iptables-backend", options.iptables_backend, IPTABLES_BACKENDS),
     )
     for option, value, known in words:
@@ -321,6 +342,21 @@ def _reference(options: argparse.Namespace) -> tuple[str, str]:
         if given:
             raise UsageError(f"the reference datapath {why}; leave out {option} with mode ebpf")
     return "ebpf", "ebpf"
+
+
+def _announcer(options: argparse.Namespace) -> str | None:
+    for option, given in (
+        ("--announcer-binary", options.announcer_binary),
+        ("--announcer-version", options.announcer_version),
+    ):
+        if given and options.announcer is None:
+            raise UsageError(f"{option} is about an announcer, and none is asked for; add --announcer=metallb")
+    if options.announcer_binary and options.announcer_version:
+        raise UsageError(
+            "--announcer-binary names a file and --announcer-version a release to find; give one of them"
+        )
+    announcer: str | None = options.announcer
+    return announcer
 
 
 def _release(options: argparse.Namespace, proxy: str) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ written as layers too (`ip(...) / udp(...)`): the fields that are given must be 
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Any, Literal
 
 from clusters.agent.client import CapturedPacket, Recording
@@ -28,12 +29,26 @@ ERRORS: Mapping[tuple[Kind, Family], tuple[int, int]] = {
 # As much of a packet as an error quotes: with its own headers it stays within 576 bytes (RFC 1812, 4.3.2.3), or
 # within 1,280 (RFC 4443, 2.4).
 MOST_QUOTED: Mapping[Family, int] = {"IPv4": 576 - 28, "IPv6": 1280 - 48}
+ARP_REPLY = 2
+BROADCAST = "ff:ff:ff:ff:ff:ff"
+# ff02::1:ff00:0/104, to which the last three bytes of an address are added (RFC 4291, 2.7.1).
+SOLICITED_NODES = IPv6Address("ff02::1:ff00:0").packed[:13]
 ICMP_DESTINATION_UNREACHABLE, ICMPV6_DESTINATION_UNREACHABLE = 3, 1
 # https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-04.html, with times in microseconds.
 PCAP_HEADER = struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
 PCAP_RECORD = struct.Struct("=IIII")
 # Enough to read; the pcap file has them all.
 MOST_LINES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A packet on a LAN that says at which MAC an IP address is: an answer, or, where nobody `asked`, unsolicited."""
+
+    t: float
+    ip: str
+    mac: str
+    asked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +298,39 @@ def echo_reply(src: str) -> Layers:
     from scapy.layers.inet6 import ICMPv6EchoReply
 
     return ip(src=src) / (ICMPv6EchoReply() if ":" in src else ICMP(type=0))
+
+
+def who_has(address: str, asker: str, asker_mac: str) -> tuple[bytes, str]:
+    """The question at which MAC an address is (RFC 826; RFC 4861, 7.2.2): the packet, and the MAC that it goes to."""
+    from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
+    from scapy.layers.l2 import ARP
+
+    if ":" not in address:
+        return bytes(ARP(op=1, hwsrc=asker_mac, psrc=asker, pdst=address)), BROADCAST
+    last = IPv6Address(address).packed[-3:]
+    group = IPv6Address(SOLICITED_NODES + last)
+    question = IPv6(src=asker, dst=str(group), hlim=255) / ICMPv6ND_NS(tgt=address)
+    return bytes(question / ICMPv6NDOptSrcLLAddr(lladdr=asker_mac)), f"33:33:ff:{last.hex(':')}"
+
+
+def claims(packets: Iterable[CapturedPacket]) -> list[Claim]:
+    """All that arrived of who is where on the LAN: ARP replies and gratuitous ARP, neighbour advertisements."""
+    from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr
+    from scapy.layers.l2 import ARP, Ether
+
+    found = []
+    for packet in packets:
+        frame = Ether(packet.data)
+        if packet.direction == "outgoing":
+            continue
+        if ARP in frame and (frame[ARP].op == ARP_REPLY or frame[ARP].psrc == frame[ARP].pdst):
+            arp = frame[ARP]
+            found.append(Claim(packet.t, arp.psrc, arp.hwsrc, asked=arp.psrc != arp.pdst))
+        elif ICMPv6ND_NA in frame:
+            said = frame[ICMPv6ND_NA]
+            mac = said[ICMPv6NDOptDstLLAddr].lladdr if ICMPv6NDOptDstLLAddr in said else frame.src
+            found.append(Claim(packet.t, said.tgt, mac, asked=bool(said.S)))
+    return found
 
 
 def _emptied(packet: Layers) -> Layers:

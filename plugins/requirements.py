@@ -15,6 +15,7 @@ Level = Literal["core", "extended", "record"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 NEEDS = frozenset(
     {
+        "announcer",
         "external-client",
         "lb-route",
         "raw-packets",

@@ -12,7 +12,7 @@ from typing import Self
 import pluggy
 import pytest
 
-from clusters.api import Cluster, Proxy
+from clusters.api import Announcer, Cluster, Proxy
 from clusters.errors import PlumblineError
 from clusters.observation import Family
 from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
@@ -34,6 +34,7 @@ class Run:
     broken: bool = False
     cluster: Cluster = field(init=False)
     proxy: Proxy = field(init=False)
+    announcer: Announcer | None = field(init=False)
     settler: Settler = field(init=False)
     world: World = field(init=False)
     oracle: SecondOpinion = field(init=False)
@@ -72,8 +73,9 @@ class Run:
             self.proxy.start()
             self.cluster.announce_zones()
             self.hook.pytest_plumbline_await_ready(run=self)
+            self.phases["proxy"] = time.monotonic() - started - self.phases["cluster"]
+            self._start_announcer()
             self._ready_at = time.monotonic()
-            self.phases["proxy"] = self._ready_at - started - self.phases["cluster"]
         except BaseException:
             self._stack.close()
             raise
@@ -108,6 +110,20 @@ class Run:
         self.settler.next_generation()
         self.hook.pytest_plumbline_await_ready(run=self)
         self.phases["restarts"] = self.phases.get("restarts", 0.0) + time.monotonic() - started
+
+    def _start_announcer(self) -> None:
+        self.announcer = self.hook.pytest_plumbline_announcer(settings=self.settings, cluster=self.cluster)
+        if self.announcer is None:
+            return
+        started = time.monotonic()
+        self._stack.callback(self._stop_announcer, self.announcer)
+        self.announcer.start()
+        self.world.announcer = self.announcer
+        self.phases["announcer"] = time.monotonic() - started
+
+    def _stop_announcer(self, announcer: Announcer) -> None:
+        with suppress(PlumblineError):
+            announcer.stop()
 
     def _stop_proxy(self) -> None:
         # A lab that is gone took its proxies with it.

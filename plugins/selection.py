@@ -115,6 +115,8 @@ def _asked_for(config: pytest.Config, item: pytest.Item) -> bool:
         if item.get_closest_marker(special) and not re.search(rf"\b{special}\b", expression):
             return False
     settings = config.stash.get(SETTINGS, None)
+    if settings is not None and settings.announcer is None and "announcer" in found.needs:
+        return False
     family = axes_of(item).get("family")
     return found.level in LEVELS[config.option.level] and (
         settings is None or family is None or family in settings.families

@@ -43,6 +43,7 @@ REPRODUCING = (
     "--nodes",
     "--pod",
     "--control-plane",
+    "--announcer",
     "--iptables-backend",
     "--family",
     "--k8s-release",
@@ -165,6 +166,15 @@ def _complete(settings: Settings, config: pytest.Config) -> Settings:
             kube_apiserver=str(kube_apiserver.path),
             control_plane_version=f"kube-apiserver {kube_apiserver.version}, etcd {etcd.version}",
         )
+    if settings.announcer:
+        speaker = binaries.find(
+            "metallb-speaker",
+            flag=Path(config.option.announcer_binary) if config.option.announcer_binary else None,
+            version=config.option.announcer_version,
+            say=say,
+        )
+        _check_place(speaker.path)
+        settings = replace(settings, announcer_binary=str(speaker.path), announcer_version=speaker.version)
     _make_report_directory(Path(settings.report))
     return settings
 

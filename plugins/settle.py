@@ -38,7 +38,9 @@ class Deadlines:
     `settle` bounds one settle (a fast kube-proxy needs 0.2 s, one at its default 1 s sync period 2 to 4 s);
     `after_failure` replaces it once the dataplane has stopped following, so that a dead proxy costs little;
     `quiet` is how long scouts must see nothing disallowed; `probe` is when a silent flow counts as a timeout;
-    `poll` and `scout` are the same for the flows that only wait, which are asked again anyway.
+    `poll` and `scout` are the same for the flows that only wait, which are asked again anyway; `answer` is how long
+    answers are waited for on the LAN, where anybody may answer or nobody; `failover` is for an announcer: what takes
+    more than about ten seconds its documentation calls a bug (https://metallb.io/concepts/layer2/#limitations).
     """
 
     settle: float = 10.0
@@ -47,6 +49,8 @@ class Deadlines:
     probe: float = 2.0
     poll: float = 0.25
     scout: float = 0.5
+    answer: float = 0.4
+    failover: float = 10.0
 
     @classmethod
     def of(cls, sync: Literal["fast", "default"], factor: float) -> "Deadlines":

@@ -12,7 +12,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
-from clusters.api import Backend, Cluster, Node, Vantage
+from clusters.api import Announcer, Backend, Cluster, Node, Vantage
 from clusters.kube import NODES, Object
 from clusters.observation import Family, Protocol
 from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
@@ -41,7 +41,7 @@ from plugins.record import Record
 from plugins.requirements import PLACES
 from plugins.scouts import disallowed
 from plugins.services import Frontend, Mirror, Port, Service, Target, family_of, service_spec
-from plugins.settle import Settled, Settler
+from plugins.settle import Deadlines, Settled, Settler
 from plugins.slices import Endpoint, Slice
 from plugins.wire import Place, Roles, Talk, Wire, talking, watching
 
@@ -75,6 +75,9 @@ class World:
         self._after_settling = after_settling
         self._names = itertools.count(1)
         self._virtual_ips: dict[str, Iterator[int]] = {}
+        self._announced = itertools.cycle(range(1, 255))
+        self.announcer: Announcer | None = None
+        self.arrivals: dict[str, str] = {}
         self._scope: list[Service] = []
         self._done_with: list[Service] = []
         self._nodes = node_views(cluster, cluster.kube.list(NODES))
@@ -151,6 +154,14 @@ class World:
         """
         return pinned(lines, self._settler.clock)
 
+    def now(self) -> float:
+        """Seconds since some moment, by the clock that packets are stamped with."""
+        return self._settler.clock.now()
+
+    @property
+    def deadlines(self) -> Deadlines:
+        return self._settler.deadlines
+
     def idle(self, seconds: float) -> None:
         """Open no connection for so long."""
         self._settler.clock.let_pass(seconds)
@@ -193,6 +204,14 @@ class World:
             raise UnfitError("the cluster has no addresses for load balancers")
         number = next(self._virtual_ips.setdefault(node.name, itertools.cycle(range(1, 255))))
         both = [str(ip_network(cidr)[number]) for cidr in node.vip_cidrs]
+        return [ip for ip in both if family_of(ip) in self.families]
+
+    def announced_ips(self) -> list[str]:
+        """An address for a load balancer in each family that is the announcer's to make known. Raises UnfitError."""
+        if not self.cluster.announced_cidrs:
+            raise UnfitError("the cluster has no addresses for load balancers on its nodes' LAN")
+        number = next(self._announced)
+        both = [str(ip_network(cidr)[number]) for cidr in self.cluster.announced_cidrs]
         return [ip for ip in both if family_of(ip) in self.families]
 
     def enters_at(self, node: Node, target: Target) -> bool:
@@ -385,7 +404,8 @@ class World:
         return next_packet(state, flow, past), past
 
     def _arrival(self, vantage: Vantage, frontend: Frontend) -> str | None:
-        return None if vantage.node else arrival(self.cluster, frontend.ip)
+        """An announced address's way in is where it was last seen to be announced (see announcing.py)."""
+        return None if vantage.node else self.arrivals.get(frontend.ip) or arrival(self.cluster, frontend.ip)
 
     def health(self, service: Service, node: Node, family: Family) -> Health:
         """What the model says a Service's health check node port answers on a node."""

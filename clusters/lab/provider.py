@@ -31,6 +31,8 @@ from clusters.lab.logged import Logged
 from clusters.lab.namespaces import netns
 from clusters.lab.supervised import Exit, Supervisor, search_path
 from clusters.lab.topology import (
+    ANNOUNCED4,
+    ANNOUNCED6,
     LAN4,
     LAN6,
     POD_BRIDGE,
@@ -94,13 +96,13 @@ NODE_DIAGNOSTICS = (
 )
 
 
-def lab_abilities(*, bpf: bool, sctp: bool) -> frozenset[str]:
+def lab_abilities(*, bpf: bool, sctp: bool, announcer: bool = False) -> frozenset[str]:
     """Which of the closed list of needs a lab can meet, being there to be disturbed.
 
-    `bpf`: where BPF loads; `sctp`: where the agent can speak SCTP.
+    `bpf`: where BPF loads; `sctp`: where the agent can speak SCTP; `announcer`: where one runs beside the proxies.
     """
     always = {"external-client", "lb-route", "raw-packets", "captures", "host-rules", "proxy-restart", "disruptive"}
-    sometimes = {name for name, has in (("bpf", bpf), ("sctp", sctp)) if has}
+    sometimes = {name for name, has in (("bpf", bpf), ("sctp", sctp), ("announcer", announcer)) if has}
     return frozenset(always | {"second-address", "service-route"} | sometimes)
 
 
@@ -110,6 +112,7 @@ class Lab:
     name = "lab"
     cluster_cidrs = (str(PODS4), str(PODS6))
     service_cidrs = (SERVICES4, SERVICES6)
+    announced_cidrs = (str(ANNOUNCED4), str(ANNOUNCED6))
 
     def __init__(
         self,
@@ -123,13 +126,14 @@ class Lab:
         control_plane: ControlPlane | None = None,
         bpf: bool = False,
         sctp: bool = False,
+        announcer: bool = False,
     ) -> None:
         """`iptables_backend`: the programs that nodes find as iptables; None is what the machine calls so.
 
         `bpf`: whether BPF can be loaded on this machine, which is an ability; `sctp`: whether the agent can speak
-        SCTP here, which is one too, and which the pool then serves.
+        SCTP here, which is one too, and which the pool then serves; `announcer`: whether one will run on the nodes.
         """
-        self.abilities = lab_abilities(bpf=bpf, sctp=sctp)
+        self.abilities = lab_abilities(bpf=bpf, sctp=sctp, announcer=announcer)
         self._sctp_ports = POOL_PORTS if sctp else ()
         self.plan = LabPlan.of(nodes, pods_per_node, pod_network)
         self.log_directory = log_directory
@@ -432,7 +436,8 @@ def _trusting(certificate: str) -> dict[str, str]:
 
 
 def _vantage(plan: HostPlan | PodPlan, kind: Any, node: str | None) -> Vantage:
-    return Vantage(plan.name, kind, node, {"IPv4": plan.ipv4, "IPv6": plan.ipv6}, str(netns(plan.name)))
+    addresses: dict[Family, str] = {"IPv4": plan.ipv4, "IPv6": plan.ipv6}
+    return Vantage(plan.name, kind, node, addresses, str(netns(plan.name)), UPLINK, plan.mac)
 
 
 def _backend(node: NodePlan, plan: HostPlan | PodPlan) -> Backend:

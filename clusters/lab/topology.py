@@ -21,6 +21,9 @@ SERVICES4, SERVICES6 = "10.96.0.0/16", "fd00:10:96::/112"
 # Virtual IPs of load balancers and external IPs: a /24 and a /64 for every node, which the external client reaches
 # through that node. RFC 2544 and RFC 3849 set these ranges aside, so that they mean nothing anywhere else.
 VIPS4, VIPS6 = IPv4Network("198.18.0.0/16"), IPv6Network("2001:db8:18::/48")
+# Virtual IPs that no node has a range of: they are on the LAN's own link, where nobody knows who has them until one
+# answers (ARP, NDP). An announcer's; the nodes' own addresses end far below.
+ANNOUNCED4, ANNOUNCED6 = IPv4Network("172.18.200.0/24"), IPv6Network("fd00:172:18::c8:0/112")
 # The pods' gateway, the same in every pod: the node end of the pod's own veth, known by a permanent neighbour.
 GATEWAY4, GATEWAY6 = "169.254.1.1", "fe80::1"
 # How the node ends of the pods' veth pairs are named (pod-1, pod-2, …), and a node's bridge where it has one.

@@ -82,6 +82,7 @@ class FakeCluster:
     name = "fake"
     cluster_cidrs = (str(PODS4), str(PODS6))
     service_cidrs = (SERVICES4, SERVICES6)
+    announced_cidrs: tuple[str, ...] = ()
     placeholders: Mapping[str, str] = MappingProxyType({**RANGES, **TO_PODS[True]})
     abilities = frozenset(
         {"external-client", "lb-route", "raw-packets", "host-rules", "proxy-restart", "disruptive"}
