@@ -109,13 +109,13 @@ class Answers:
         return {one.ip: one.nodes[0] for one in self.answers if len(one.nodes) == 1}
 
 
-def ask(world: World, services: Sequence[Service], *, without: Collection[Node] = ()) -> Answers:
+def ask(world: World, services: Sequence[Service], *, of: Collection[Node] | None = None) -> Answers:
     """Ask on the LAN who has the addresses of these Services, and wait for all that answer.
 
-    `without`: nodes that must not announce anything, for a reason that their speakers know of.
+    `of`: those nodes that alone may, for reasons that are not in the Services.
     """
     outside = _outside(world)
-    eligible = announcer_of(world).running - {node.name for node in without}
+    eligible = announcer_of(world).running & {node.name for node in (world.nodes if of is None else of)}
     by_ip: dict[str, list[Service]] = {}
     for service in services:
         for ip in dict.fromkeys(item["ip"] for item in service.ingress):
@@ -144,10 +144,10 @@ def ask(world: World, services: Sequence[Service], *, without: Collection[Node] 
     return answers
 
 
-def settled(world: World, *services: Service, without: Collection[Node] = ()) -> Answers:
+def settled(world: World, *services: Service, of: Collection[Node] | None = None) -> Answers:
     """Wait until just those answer that must, and then ask once more: that decides."""
-    world.settle("converge", also=lambda: ask(world, services, without=without).wrong())
-    return ask(world, services, without=without)
+    world.settle("converge", also=lambda: ask(world, services, of=of).wrong())
+    return ask(world, services, of=of)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from clusters.proxies.base import Host, NodeProcesses, Place
 
 # The class of the Services that it announces: of all others it keeps its hands off.
 BALANCER_CLASS = "plumbline.example/announced"
-METRICS_PORT, MEMBERS_PORT = 7472, 7946
+HEALTH_PORT, MEMBERS_PORT = 17472, 7946
 LOWER_HALF = (1 << 64) - 1
 
 
@@ -67,8 +67,8 @@ class MetalLB(NodeProcesses):
             f"--node-name={place.name}",
             f"--pod-name={pod_name(place.name)}",
             f"--lb-class={self.balancer_class}",
-            "--host=127.0.0.1",
-            f"--port={METRICS_PORT}",
+            f"--health-probe-port={HEALTH_PORT}",
+            "--port=0",  # no metrics, which nobody asks for
             f"--ml-bindaddr={place.ipv4}",
             f"--ml-bindport={MEMBERS_PORT}",
             f"--ml-labels={labels}",
@@ -80,7 +80,7 @@ class MetalLB(NodeProcesses):
 
     def is_up(self, node: str) -> bool:
         try:
-            status, _ = self.host.http_get(node, METRICS_PORT, "/metrics")
+            status, _ = self.host.http_get(node, HEALTH_PORT, "/readyz")
         except PlumblineError:
             return False
         return status == 200

@@ -117,8 +117,9 @@ def test_excluded_node(world):
     answers.must_be_right()
     (node,) = (node for node in world.nodes if node.name == next(iter(answers.leaders.values())))
 
+    others = [one for one in world.nodes if one is not node]
     with world.labelled(node, EXCLUDED, ""):
-        settled(world, *services, without=[node]).must_be_right()
+        settled(world, *services, of=others).must_be_right()
     settled(world, *services).must_be_right()
 
 
