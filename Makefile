@@ -21,7 +21,7 @@ export PATH := $(PATH):$(SYSTEM_PATH)
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help certify test contract setup datapath lint format controls mutants versions control-plane bench soak
+.PHONY: help certify test contract setup datapath lint format controls mutants versions control-plane bench hop soak
 .PHONY: kills fuzz property coverage clean
 .PHONY: system kube-proxy proxy programs
 
@@ -72,6 +72,9 @@ control-plane: setup ## compare the embedded API server with etcd and kube-apise
 
 bench: setup ## measure lab, API server, agent and reference datapath; ARGS=compare: beside kube-proxy (ARGS: names)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+hop: setup ## measure an announced IP on its endpoint's node and on another; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks.hop
 
 soak: setup ## run the core level N times against an unmodified kube-proxy (ARGS: --modes … ebpf, --level=all, -n 2)
 	$(BIN)/python -m tests.soak --runs $(N) $(ARGS)

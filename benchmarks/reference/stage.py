@@ -12,6 +12,7 @@ from benchmarks.reference.traffic import PORT, Kind, Sample, Traffic, urge
 from clusters.api import Node
 from clusters.errors import PlumblineError
 from clusters.lab.provider import Lab
+from clusters.lab.topology import PodNetwork
 
 DIRECT = ("direct-client", "direct-server")
 DIRECT_ADDRESSES = ("10.255.0.1", "10.255.0.2")
@@ -72,9 +73,12 @@ class Stage:
 
 
 @contextmanager
-def staged(traffic: Traffic, nodes: int = 1) -> Iterator[Stage]:
+def staged(traffic: Traffic, nodes: int = 1, pod_network: PodNetwork = "routed") -> Iterator[Stage]:
     """A new lab with its direct pair. Raises PlumblineError."""
-    with tempfile.TemporaryDirectory() as logs, Lab(nodes=nodes, log_directory=Path(logs)) as lab:
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        Lab(nodes=nodes, pod_network=pod_network, log_directory=Path(logs)) as lab,
+    ):
         lab.unrecorded()
         stage = Stage(lab, traffic, lab.inside()[0])
         stage.urge()

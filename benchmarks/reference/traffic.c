@@ -6,11 +6,13 @@
  *   traffic spin CPU              use up what nobody else wants of a CPU (SCHED_IDLE), so that it never sleeps
  *   traffic serve CPU PORT LETTER answer every byte with LETTER, over IPv4 and IPv6
  *   traffic absorb CPU PORT       take connections, and nothing else, without ever being woken by one
+ *   traffic sink CPU PORT         read and forget whatever one connection after the other sends
  *   traffic KIND CPU SECONDS      measure; targets come on stdin, a line "ADDRESS PORT" each, and are dialled at random
  *     connect                     connect(2) alone, then RST
  *     rate                        connect, a byte there, a byte back, RST
  *     request                     a byte there and back on one connection to the first target
- *                                 prints: count, failures, seconds, then p01, p50, p90, p99 in nanoseconds
+ *     bulk                        send as much as goes on one connection to the first target
+ *                                 prints: count (of bytes, where it is bulk), failures, seconds, then p01, p50, p90, p99 in nanoseconds
  *   traffic poll CPU ADDRESS PORT now and then a connection with a byte there and back, until stdin ends; prints
  *                                 CLOCK_MONOTONIC in nanoseconds and the answer whenever it is another one ("-": none)
  */
@@ -28,11 +30,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/sockios.h>
 
+enum { PIECE = 1 << 17 };
 enum { MOST_TARGETS = 1 << 17, MOST_SAMPLES = 1 << 21, WARM_UP = 200, MOST_FAILURES = 100, PATIENCE_MS = 50, BREATH_US = 300 };
 
 struct target {
@@ -153,6 +158,22 @@ static void absorb(int port)
 	}
 }
 
+static void sink(int port)
+{
+	static char buffer[PIECE];
+	const int listener = listen_on(port);
+	struct pollfd waiting = {.fd = listener, .events = POLLIN};
+	int fd;
+
+	while (poll(&waiting, 1, -1) == 1) {
+		if ((fd = accept4(listener, NULL, NULL, 0)) < 0)
+			continue;
+		while (recv(fd, buffer, sizeof(buffer), 0) > 0)
+			;
+		close(fd);
+	}
+}
+
 static int by_value(const void *one, const void *other)
 {
 	const uint32_t a = *(const uint32_t *)one, b = *(const uint32_t *)other;
@@ -165,6 +186,38 @@ static int there_and_back(int fd)
 	char byte = '?';
 
 	return send(fd, &byte, 1, MSG_NOSIGNAL) == 1 && recv(fd, &byte, 1, 0) == 1;
+}
+
+/* What was sent and acknowledged: what still waits has not arrived. */
+static void bulk(double seconds)
+{
+	static char buffer[PIECE];
+	char address[64], port[16];
+	struct target target;
+	unsigned long long bytes = 0;
+	uint64_t began, end;
+	int fd, waiting = 0;
+	ssize_t sent;
+
+	if (scanf("%63s %15s", address, port) != 2) {
+		errno = EDESTADDRREQ;
+		fail("stdin");
+	}
+	target = target_of(address, port);
+	fd = socket_for(&target, 0);
+	if (connect(fd, (struct sockaddr *)&target.address, target.length))
+		fail("connect");
+	began = now();
+	do {
+		sent = send(fd, buffer, sizeof(buffer), MSG_NOSIGNAL);
+		if (sent < 0)
+			fail("send");
+		bytes += (unsigned long long)sent;
+		end = now();
+	} while ((double)(end - began) < seconds * 1e9);
+	if (ioctl(fd, SIOCOUTQ, &waiting))
+		fail("SIOCOUTQ");
+	printf("%llu 0 %.6f 0 0 0 0\n", bytes - (unsigned long long)waiting, (double)(end - began) / 1e9);
 }
 
 static void measure(const char *kind, double seconds)
@@ -285,12 +338,16 @@ int main(int argc, char **argv)
 		serve(atoi(argv[3]), argv[4][0]);
 	else if (argc == 4 && !strcmp(kind, "absorb"))
 		absorb(atoi(argv[3]));
+	else if (argc == 4 && !strcmp(kind, "sink"))
+		sink(atoi(argv[3]));
+	else if (argc == 4 && !strcmp(kind, "bulk"))
+		bulk(atof(argv[3]));
 	else if (argc == 5 && !strcmp(kind, "poll"))
 		poll_for_changes(argv[3], argv[4]);
 	else if (argc == 4 && (!strcmp(kind, "connect") || !strcmp(kind, "rate") || !strcmp(kind, "request")))
 		measure(kind, atof(argv[3]));
 	else {
-		fputs("traffic: spin, serve, absorb, connect, rate, request or poll, then the CPU\n", stderr);
+		fputs("traffic: spin, serve, absorb, sink, connect, rate, request, bulk or poll, then the CPU\n", stderr);
 		return 2;
 	}
 	return 0;

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,18 @@ PORT = 9000
 DEADLINE = 60.0
 MOST_URGENT, LEAST_URGENT = -20, 19  # nice(2)
 
-Kind = Literal["connect", "rate", "request"]
+Kind = Literal["connect", "rate", "request", "bulk"]
+# Which server a client wants; all others want one that answers.
+SERVERS: Mapping[Kind, str] = {"connect": "absorb", "bulk": "sink"}
 Target = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run of the client: how many took how long, how many failed beside, and percentiles of times in seconds."""
+    """One run of the client: how many took how long, how many failed beside, and percentiles of times in seconds.
+
+    Of `bulk`, how many bytes, without percentiles.
+    """
 
     count: int
     failures: int
@@ -94,11 +99,9 @@ class Traffic:
     def server(self, namespace: Path, kind: Kind, *, letter: str = "a", port: int = PORT) -> Iterator[None]:
         """A server for this kind of client at all addresses of a namespace, which answers with its letter.
 
-        One for `connect` is woken by nobody.
+        One for `connect` is woken by nobody, one for `bulk` says nothing.
         """
-        words = (
-            ["absorb", str(self.cpu), str(port)] if kind == "connect" else ["serve", str(self.cpu), str(port), letter]
-        )
+        words = [SERVERS.get(kind, "serve"), str(self.cpu), str(port), *([] if kind in SERVERS else [letter])]
         with running(inside(namespace, [self.program, *words])) as process:
             assert process.stdout is not None
             if process.stdout.readline() != "ready\n":
