@@ -35,8 +35,8 @@ NETWORKS: tuple[PodNetwork, ...] = ("routed", "vxlan")
 SEGMENTS = {"64 KiB at a time": None, "a packet at a time": "1"}
 GIGABIT, MICRO = 8e-9, 1e6
 READING = (
-    "Between virtual machines, with flannel, kube-proxy's IPVS and MetalLB, 4 Gbit/s on the same node were once seen to",
-    "become 0.6 on another (CloudyBytes, January 2024). What is left of that where everything shares one kernel is",
+    "Between virtual machines, with flannel, kube-proxy's IPVS and MetalLB, 4 Gbit/s on the same node were once seen",
+    "to become 0.6 on another (CloudyBytes, January 2024). What is left of that where all share one kernel is",
     "the work for each packet: masquerading, another node's forwarding, and a VXLAN's header.",
 )
 TITLE = "The hop: a load balancer's IP on its endpoint's node, and on another"

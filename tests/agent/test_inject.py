@@ -59,3 +59,17 @@ def test_a_link_that_there_is_not_is_one_sentence(agent: AgentClient, world: Wor
 def test_what_is_no_packet_is_one_sentence(agent: AgentClient, world: World, packet: bytes) -> None:
     with pytest.raises(PlumblineError, match="the packet to inject is no IPv4 or IPv6 packet"):
         agent.inject(world.client, packet)
+
+
+def test_arp_takes_a_link_and_nothing_else(agent: AgentClient, world: World) -> None:
+    ends = bytes.fromhex(MACS["s"].replace(":", "")), socket.inet_aton(NOBODY)
+    packet = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 2, *ends, *ends)
+    with agent.capture(world.server, "eth0") as capture:
+        agent.inject(world.client, packet, ("eth0", MACS["s"]))
+        one(agent, world.request("UDP"))
+    arrived = [seen.data[14:] for seen in capture.packets if seen.data[12:14] == b"\x08\x06"]
+    assert packet in arrived
+    with pytest.raises(PlumblineError, match="the packet to inject is no IPv4 or IPv6 packet"):
+        agent.inject(world.client, packet)
+    with pytest.raises(PlumblineError, match="nor ARP for a link"):
+        agent.inject(world.client, packet[:20], ("eth0", MACS["s"]))

@@ -117,6 +117,31 @@ BAD = [
     (["--proxy-mode=nftables", "--iptables-backend=nft"], "--iptables-backend says how iptables and ipvs mode write"),
     ([*COMMAND, "--pod-network=ipip"], "--pod-network=ipip is unknown; choose one of routed, bridge, vxlan"),
     ([*COMMAND, "--control-plane=moon"], "--control-plane=moon is unknown; choose one of embedded, real"),
+    ([*COMMAND, "--announcer=porter"], "--announcer=porter is unknown; choose one of metallb"),
+    (
+        [*COMMAND, "--announcer-binary=x"],
+        "--announcer-binary is about an announcer, and none is asked for; add --announcer=metallb",
+    ),
+    (
+        [*COMMAND, "--announcer-version=0.16"],
+        "--announcer-version is about an announcer, and none is asked for; add --announcer=metallb",
+    ),
+    (
+        [*COMMAND, "--announcer=metallb", "--announcer-binary=x", "--announcer-version=0.16.1"],
+        "--announcer-binary names a file and --announcer-version a release to find; give one of them",
+    ),
+    (
+        [*COMMAND, "--announcer=metallb", "--announcer-binary=absent"],
+        "--announcer-binary=absent cannot be used as metallb-speaker: it does not exist.",
+    ),
+    (
+        [*COMMAND, "--announcer=metallb", "--announcer-binary=/bin/sh"],
+        "--announcer-binary=/bin/sh cannot be used as metallb-speaker: it was not built from go.universe.tf/metallb.",
+    ),
+    (
+        [*COMMAND, "--announcer=metallb", "--announcer-version=newest"],
+        "'newest' is not a version of metallb-speaker: write a release such as 0.16.1",
+    ),
     ([*COMMAND, "--kernel=uml"], "--kernel=uml is not part of this version of plumbline yet; it has host"),
     ([*COMMAND, "--lab-shell=node-x", "--nodes=2"], "there is no such node; the lab has node-a, node-b"),
     ([*COMMAND, "--baseline=old.yaml"], "--baseline=old.yaml is not part of this version"),
