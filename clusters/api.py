@@ -163,7 +163,7 @@ class Announcer(Protocol):
         """SIGKILL on one node."""
 
     def start_again(self, node: str, /) -> None:
-        """Start it again where it was killed; does not wait."""
+        """Start it again where it was killed; returns when it is up. Raises ProxyError."""
 
     def stop(self) -> None:
         """SIGTERM, 5 s, SIGKILL, on every node at once."""

@@ -7,6 +7,7 @@ command line. Who leads is settled between the speakers, which find out by gossi
 
 import secrets
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -16,7 +17,7 @@ from clusters.announcers.objects import NAMESPACE, SPEAKER, pod_name, write_obje
 from clusters.errors import PlumblineError, ProxyError
 from clusters.kube import KubeClient
 from clusters.lab.topology import UPLINK
-from clusters.proxies.base import Host, NodeProcesses, Place
+from clusters.proxies.base import POLL_INTERVAL, Host, NodeProcesses, Place
 
 # The class of the Services that it announces: of all others it keeps its hands off.
 BALANCER_CLASS = "plumbline.example/announced"
@@ -105,8 +106,14 @@ class MetalLB(NodeProcesses):
             raise PlumblineError(f"{self.name} on {node} does not end")
 
     def start_again(self, node: str) -> None:
-        """What a kubelet does."""
+        """What a kubelet does; returns when it is up. Raises ProxyError."""
         self._start_on(next(place for place in self.host.places if place.name == node))
+        end = time.monotonic() + self.ready_deadline
+        while not self.is_up(node):
+            self.check()
+            if time.monotonic() > end:
+                raise self.never_ready([node])
+            time.sleep(POLL_INTERVAL)
 
     def _give_link_local(self, place: Place) -> None:
         """An address that the lab's nodes lack, and without which nobody can answer for an IPv6 address.

@@ -37,8 +37,8 @@ def test_without_go_there_is_none(place: Place) -> None:
         place.find(SPEAKER)
     assert str(told.value) == (
         "There is no metallb-speaker v0.16.1 to be had: its releases are container images, and there is no Go on "
-        "PATH to build it with; give --announcer-binary=PATH or PLUMBLINE_METALLB_SPEAKER=PATH, or install Go 1.26 or "
-        "newer where it can reach a Go module proxy."
+        "PATH to build it with; give --announcer-binary=PATH or PLUMBLINE_METALLB_SPEAKER=PATH, or install Go 1.26 "
+        "or newer where it can reach a Go module proxy."
     )
 
 

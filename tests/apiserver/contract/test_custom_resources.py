@@ -3,6 +3,8 @@
 
 import pytest
 
+from clusters.announcers.objects import GROUP, KINDS
+from clusters.announcers.objects import definition as definition_of_metallb
 from tests.apiserver.contract.objects import add, definition, gadget, path
 from tests.apiserver.contract.servers import APPLY, CRDS, JSON_PATCH, MERGE, STRATEGIC, Standing
 
@@ -115,3 +117,19 @@ def test_an_unserved_group_is_not_there(server: Standing, namespace: str) -> Non
     where = f"/apis/none.example.org/v1/namespaces/{namespace}/gadgets"
     assert server.call("GET", where).status == 404
     assert server.call("GET", path(namespace, "gadgets")).status == 404
+
+
+def test_what_metallb_defines_is_served_in_every_version(server: Standing, namespace: str) -> None:
+    for plural, kind, versions in KINDS:
+        body = definition_of_metallb(plural, kind, versions)
+        server.define({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", **body})
+    for version in {version for _, _, versions in KINDS for version in versions}:
+        described = {one["name"]: one["kind"] for one in server.call("GET", f"/apis/{GROUP}/{version}")["resources"]}
+        mine = [(plural, kind) for plural, kind, versions in KINDS if version in versions]
+        assert described == {name: kind for plural, kind in mine for name in (plural, f"{plural}/status")}
+    where = f"/apis/{GROUP}/v1beta1/namespaces/{namespace}/servicel2statuses"
+    body = {"apiVersion": f"{GROUP}/v1beta1", "kind": "ServiceL2Status", "metadata": {"generateName": "l2-"}}
+    made = server.call("POST", where, body).must_be(201)
+    status = {"status": {"node": "node-a", "serviceName": "svc-1"}}
+    changed = server.call("PATCH", f"{where}/{made.metadata['name']}/status", status, MERGE).must_be(200)
+    assert changed["status"] == status["status"]
