@@ -165,6 +165,12 @@ class Announcer(Protocol):
     def start_again(self, node: str, /) -> None:
         """Start it again where it was killed; returns when it is up. Raises ProxyError."""
 
+    def cut_off(self, node: str, /) -> None:
+        """From now on the one on this node and the others hear nothing of each other; all else goes on."""
+
+    def let_back(self, node: str, /) -> None:
+        """The end of that."""
+
     def stop(self) -> None:
         """SIGTERM, 5 s, SIGKILL, on every node at once."""
 

@@ -189,6 +189,23 @@ def killed(world: World, node: Node) -> Iterator[float]:
         announcer.start_again(node.name)
 
 
+@contextmanager
+def apart(world: World, node: Node, services: Sequence[Service]) -> Iterator[Answers]:
+    """Inside, the announcer on a node and the others are out of touch; gives who answers once that has had an effect.
+
+    That it has none within the time that failover takes is an answer too.
+    """
+    announcer, before = announcer_of(world), ask(world, services)
+    announcer.cut_off(node.name)
+    try:
+        end = world.now() + world.deadlines.failover
+        while (now := ask(world, services)).answers == before.answers and world.now() < end:
+            pass
+        yield now
+    finally:
+        announcer.let_back(node.name)
+
+
 def named(world: World, mac: str) -> str:
     """Whose a MAC is."""
     return next((node.name for node in world.nodes if node.vantage.mac == mac), f"{STRANGER} ({mac})")

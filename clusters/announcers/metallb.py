@@ -22,6 +22,20 @@ from clusters.proxies.base import POLL_INTERVAL, Host, NodeProcesses, Place
 # The class of the Services that it announces: of all others it keeps its hands off.
 BALANCER_CLASS = "plumbline.example/announced"
 HEALTH_PORT, MEMBERS_PORT = 17472, 7946
+CUT_OFF = f"""
+table inet plumbline-members {{
+  chain in {{
+    type filter hook input priority -300
+    th dport {MEMBERS_PORT} drop
+    th sport {MEMBERS_PORT} drop
+  }}
+  chain out {{
+    type filter hook output priority -300
+    th dport {MEMBERS_PORT} drop
+    th sport {MEMBERS_PORT} drop
+  }}
+}}
+"""
 LOWER_HALF = (1 << 64) - 1
 
 
@@ -114,6 +128,21 @@ class MetalLB(NodeProcesses):
             if time.monotonic() > end:
                 raise self.never_ready([node])
             time.sleep(POLL_INTERVAL)
+
+    def cut_off(self, node: str) -> None:
+        """From now on this one and the others hear nothing of each other; everything else goes on."""
+        self._nft(node, CUT_OFF)
+
+    def let_back(self, node: str) -> None:
+        """The end of that."""
+        self._nft(node, "delete table inet plumbline-members\n")
+
+    def _nft(self, node: str, rules: str) -> None:
+        done = self.host.supervisor.run(["nft", "-f", "-"], node=node, text=rules)
+        if done.status != 0:
+            raise PlumblineError(
+                f"the speaker on {node} cannot be cut off from others, or let back: {done.err.strip()}"
+            )
 
     def _give_link_local(self, place: Place) -> None:
         """An address that the lab's nodes lack, and without which nobody can answer for an IPv6 address.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The announcer on the node that leads dies; the node lives on, its proxy too. Another node has to take over."""
 
-from conformance.sources import METALLB_ELECTION, METALLB_FAILOVER
-from plugins.announcing import announced, killed, overhearing, settled
+from conformance.sources import METALLB_ELECTION, METALLB_FAILOVER, METALLB_SPLIT
+from plugins.announcing import announced, apart, killed, overhearing, settled
 from plugins.packets import ip
 from plugins.requirements import everywhere, requirement
 from plugins.services import family_of
@@ -70,3 +70,27 @@ def test_comes_back(world, family):
     answers.must_be_right()
     heard.must_have_announced(world, answers.leaders, within=world.deadlines.failover, since=since)
     world.everywhere("outside").each_must_reach_exactly(service.every_load_balancer_ip(), service)
+
+
+@requirement(
+    "announcer.failover.split-heals",
+    should="When announcers that were out of touch, so that several nodes or none may have answered for an IP, are "
+    "in touch again, the node that answered before SHOULD answer within ten seconds, it alone.",
+    level="record",
+    since="1.21",
+    source=METALLB_SPLIT,
+    needs=["nodes:3", "external-client", "announcer", "disruptive"],
+)
+@everywhere(family=FAMILIES)
+def test_split_heals(world, family):
+    service, leader = served_where_it_is_led(world, family)
+    with apart(world, leader, [service]):
+        pass
+
+    try:
+        settled(world, service, of=[leader]).must_be_right()
+    finally:
+        # They find each other when they start, whatever else becomes of them.
+        with killed(world, leader):
+            settled(world, service)
+        settled(world, service, of=[leader])

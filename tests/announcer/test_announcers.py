@@ -17,7 +17,7 @@ from clusters import binaries
 from tests.announcer.announcer import LIES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# What each lie must be caught by.
+# What each lie must be caught by. What is only recorded catches nothing.
 CAUGHT: Mapping[str, tuple[str, ...]] = {
     "everyone-answers": ("announcer.layer2.one-node-answers", "announcer.local.keeps-the-source"),
     "elects-by-service": ("announcer.layer2.shared-ip-has-one-node",),

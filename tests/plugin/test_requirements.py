@@ -56,7 +56,7 @@ def declared(**changes: Any) -> Requirement:
         ({"source": "KEP-2086"}, "source= must be the https:// URL of the documentation or KEP that says so"),
         ({"source": "http://kubernetes.io/"}, "source= must be the https:// URL"),
         ({"changes": True}, "changes= says that the test changes what arrange= made, and there is no arrange="),
-        ({"needs": ["luck"]}, "unknown need 'luck'; known are nodes:N, proxy-config:{…}, api-faults, "),
+        ({"needs": ["luck"]}, "unknown need 'luck'; known are nodes:N, proxy-config:{…}, announcer, api-faults, "),
         ({"needs": ["nodes:0"]}, "unknown need 'nodes:0'"),
         ({"needs": ["nodes:three"]}, "unknown need 'nodes:three'"),
         ({"needs": ["proxy-config"]}, "unknown need 'proxy-config'"),

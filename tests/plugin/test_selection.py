@@ -35,6 +35,10 @@ def test_scale(world):
 def test_load(world):
     pass
 
+@req("mini.g-announced", needs=["announcer"])
+def test_announced(world):
+    raise AssertionError("nobody has asked for an announcer")
+
 @req("mini.f-arranged", arrange=nobody)
 @everywhere(vantage=["pod"], family=["IPv4", "IPv6"])
 def test_arranged(service, vantage, family):
