@@ -147,10 +147,12 @@ def test_the_list_is_printed_once_with_xdist_too(finished: Finished) -> None:
 
 @runs("--requirements", "--level=extended", "-q", proxy=False, fake=False, files=FILES)
 def test_the_list_follows_the_selection(finished: Finished) -> None:
+    """What needs an announcer stands in it though no system is named, and so no announcer."""
     assert finished.out == (
         "mini.a-extended\textended\t1.21\tIt MUST be so.\n"
         "mini.b-core\tcore\t1.0\tIt MUST be so.\n"
         "mini.f-arranged\textended\t1.0\tIt MUST be so.\n"
+        "mini.g-announced\textended\t1.0\tIt MUST be so.\n"
     )
 
 
