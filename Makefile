@@ -109,6 +109,7 @@ kube-proxy: $(READY)
 	@test -x "$$(cat $(KUBE_PROXY) 2>/dev/null)" -a $(KUBE_PROXY) -nt clusters/binaries.py \
 	  || { $(BIN)/python -m clusters.binaries kube-proxy >$(KUBE_PROXY).new && mv $(KUBE_PROXY).new $(KUBE_PROXY); }
 
-# What only plumbline's own tests run: a client of the API, and the real server. Built where they cannot be downloaded.
+# What only plumbline's own tests run, unless an option asks for it: a client of the API, the real server, an announcer.
+# Built where they cannot be downloaded.
 programs: $(READY)
-	@for tool in kubectl etcd kube-apiserver; do $(BIN)/python -m clusters.binaries $$tool >/dev/null || exit; done
+	@for tool in kubectl etcd kube-apiserver metallb-speaker; do $(BIN)/python -m clusters.binaries $$tool >/dev/null || exit; done
