@@ -29,9 +29,13 @@ DEFAULT_ETCD = "3.6.16"
 # The newest release of which the Go module proxy gives out all that it is built from; clusters/tools/metallb pins it.
 DEFAULT_METALLB = "0.16.1"
 
+# The newest release that can be had both ways; clusters/tools/kube-router pins its build.
+DEFAULT_KUBE_ROUTER = "2.10.0"
+
 _KUBERNETES_MODULE = Path(__file__).parent / "tools" / "kubernetes"
 _ETCD_MODULE = Path(__file__).parent / "tools" / "etcd"
 _METALLB_MODULE = Path(__file__).parent / "tools" / "metallb"
+_KUBE_ROUTER_MODULE = Path(__file__).parent / "tools" / "kube-router"
 _KUBERNETES_STAMPS = tuple(
     f"{package}.{assignment}"
     for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
@@ -123,11 +127,33 @@ KUBECTL = Tool(
     version_arguments=("version", "--client"),
     version_regex=r"^Client Version: v(\S+)$",
 )
+KUBE_ROUTER = Tool(
+    name="kube-router",
+    default=DEFAULT_KUBE_ROUTER,
+    variable="PLUMBLINE_KUBE_ROUTER",
+    flag="--proxy-binary",
+    host="https://github.com",
+    # Named by GoReleaser's defaults: https://goreleaser.com/customization/checksum/
+    path="cloudnativelabs/kube-router/releases/download/v{version}/kube-router_{version}_linux_{arch}.tar.gz",
+    checksums="cloudnativelabs/kube-router/releases/download/v{version}/kube-router_{version}_checksums.txt",
+    member="kube-router",
+    newest=None,
+    source=gobuild.GoSource(
+        module="github.com/cloudnativelabs/kube-router/v2",
+        package="github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+        stamps=("github.com/cloudnativelabs/kube-router/v2/pkg/version.Version={version}",),
+        committed={DEFAULT_KUBE_ROUTER: _KUBE_ROUTER_MODULE},
+    ),
+    build_time="about 4 min on 2 cores",
+    version_arguments=("--version",),
+    version_regex=r"version v?(\d[^\s,]*)",
+)
 
 
 def tools() -> dict[str, Tool]:
     """Every tool that `find` knows, by name."""
-    return {tool.name: tool for tool in (KUBE_PROXY, KUBE_APISERVER, ETCD, KUBECTL, METALLB_SPEAKER)}
+    known = (KUBE_PROXY, KUBE_APISERVER, ETCD, KUBECTL, METALLB_SPEAKER, KUBE_ROUTER)
+    return {tool.name: tool for tool in known}
 
 
 def find(

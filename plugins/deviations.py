@@ -21,7 +21,10 @@ from plugins.requirements import AXES, RELEASE, release
 ROOT = Path(__file__).resolve().parents[1]
 DIRECTORY = ROOT / "conformance" / "deviations"
 # Whose documentation there is. The reference datapath has no deviation, and a command's are not ours to know.
-MODES: Mapping[str, tuple[str, ...]] = {"kube-proxy": ("iptables", "ipvs", "nftables")}
+MODES: Mapping[str, tuple[str, ...]] = {
+    "kube-proxy": ("iptables", "ipvs", "nftables"),
+    "kube-router": ("ipvs",),
+}
 VALUES: Mapping[str, tuple[str, ...]] = {"protocol": get_args(Protocol), "family": get_args(Family)}
 SCOPE_KEYS = frozenset({"requirement", "proxy", "modes", "since", "until"})
 
@@ -65,7 +68,7 @@ class Scope:
         for key in ("since", "until"):
             value = entry.get(key)
             if value is not None and not (isinstance(value, str) and RELEASE.fullmatch(value)):
-                raise ValueError(f"has {key}: {value!r}, which must be a Kubernetes release such as '1.26'")
+                raise ValueError(f"has {key}: {value!r}, which must be a release such as '1.26'")
         return cls(entry["requirement"], entry["proxy"], modes, entry["since"], entry.get("until"))
 
 

@@ -13,6 +13,7 @@ from clusters.lab.control_plane import ControlPlane, Embedded, Real
 from clusters.lab.provider import Lab
 from clusters.proxies.command import CommandProxy
 from clusters.proxies.kube_proxy import KubeProxy, Mode
+from clusters.proxies.kube_router import KubeRouter
 from clusters.proxies.none import NoProxy
 from clusters.proxies.reference import Reference
 from plugins.options import Settings
@@ -57,6 +58,13 @@ def pytest_plumbline_proxy(settings: Settings, cluster: Cluster) -> Proxy:
         )
     if settings.proxy == "ebpf":
         return Reference(cluster, version=settings.version, ready_deadline=settings.ready_deadline)
+    if settings.proxy == "kube-router":
+        return KubeRouter(
+            cluster,
+            binary=Path(settings.binary or "kube-router"),
+            version=settings.version,
+            ready_deadline=settings.ready_deadline,
+        )
     return KubeProxy(
         cluster,
         binary=Path(settings.binary or "kube-proxy"),

@@ -30,7 +30,6 @@ IPTABLES_BACKENDS = ("nft", "legacy")
 FAMILIES = {"dual": ("IPv4", "IPv6"), "ipv4": ("IPv4",), "ipv6": ("IPv6",)}
 # Options of the contract whose subject has not been built yet: option → (dest, the values that exist).
 BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "--proxy": ("proxy", (None, "kube-proxy", "ebpf", "command", "none")),
     "--proxy-mode": ("proxy_mode", (None, "iptables", "nftables", "ebpf")),
     "--cluster": ("cluster", (None, "lab")),
     "--ipvs-scheduler": ("ipvs_scheduler", (None,)),
@@ -131,6 +130,8 @@ class Settings:
     def _about_proxy(self) -> str:
         if self.proxy == "kube-proxy":
             return f"kube-proxy {self.version}, mode {self.mode}"
+        if self.proxy == "kube-router":
+            return f"kube-router {self.version} as service proxy, mode {self.mode}"
         if self.proxy == "ebpf":
             return f"plumbline's reference datapath {self.version}, mode ebpf"
         return f"--proxy-command {' '.join(self.command)!r}" if self.proxy == "command" else f"--proxy={self.proxy}"
@@ -149,11 +150,11 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="|".join(PROXIES),
         help="the system under test on each node (ebpf: as --proxy-mode=ebpf)",
     )
-    add("--proxy-version", metavar="VERSION", help="Kubernetes release of the proxy, such as 1.37.1")
+    add("--proxy-version", metavar="VERSION", help="release of the proxy, such as 1.37.1")
     add(
         "--proxy-binary",
         metavar="PATH",
-        help="the proxy's binary (default: PLUMBLINE_KUBE_PROXY, cache, download, build)",
+        help="the proxy's binary (default: PLUMBLINE_KUBE_PROXY or PLUMBLINE_KUBE_ROUTER, cache, download, build)",
     )
     add("--proxy-command", metavar="COMMAND", help="any proxy; placeholders {kubeconfig} {node} {node_ip} {node_ip6} "
         "{pod_cidrs} {service_cidrs} {state_dir} {proxy_config}")  # fmt: skip
@@ -317,13 +318,26 @@ def _proxy_and_mode(options: argparse.Namespace) -> tuple[str, str]:
         return "none", "none"
     if "ebpf" in (proxy, mode):
         return _reference(options)
+    if options.proxy_binary and options.proxy_version:
+        raise UsageError("--proxy-binary names a file and --proxy-version a release to find; give one of them")
+    return _kube_router(options) if proxy == "kube-router" else _kube_proxy(options, mode)
+
+
+def _kube_proxy(options: argparse.Namespace, mode: str | None) -> tuple[str, str]:
     if mode is None:
         raise UsageError("name the mode to judge: --proxy-mode=iptables, --proxy-mode=nftables or --proxy-mode=ebpf")
     if options.iptables_backend and mode not in ("iptables", "ipvs"):
         raise UsageError(f"--iptables-backend says how iptables and ipvs mode write rules; leave it out with {mode}")
-    if options.proxy_binary and options.proxy_version:
-        raise UsageError("--proxy-binary names a file and --proxy-version a release to find; give one of them")
     return "kube-proxy", mode
+
+
+def _kube_router(options: argparse.Namespace) -> tuple[str, str]:
+    """It works by IPVS only, and at its own pace."""
+    if options.proxy_mode not in (None, "ipvs"):
+        raise UsageError(f"--proxy=kube-router has no mode but ipvs; leave out --proxy-mode={options.proxy_mode}")
+    if options.proxy_sync != "fast":
+        raise UsageError("--proxy-sync is kube-proxy's, kube-router programs every change at once; leave it out")
+    return "kube-router", "ipvs"
 
 
 def _reference(options: argparse.Namespace) -> tuple[str, str]:

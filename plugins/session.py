@@ -141,21 +141,21 @@ def _complete(settings: Settings, config: pytest.Config) -> Settings:
         check_program(settings.command)
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     say = terminal.write_line if terminal else print
-    if settings.proxy == "kube-proxy":
+    if settings.proxy in ("kube-proxy", "kube-router"):
         found = binaries.find(
-            "kube-proxy",
+            settings.proxy,
             flag=Path(config.option.proxy_binary) if config.option.proxy_binary else None,
             version=config.option.proxy_version,
             say=say,
         )
         settings = replace(settings, binary=str(found.path), version=found.version, binary_origin=found.origin)
-        if settings.release is None:
-            settings = replace(settings, release=release(found.version))
         _check_place(found.path)
     if settings.proxy == "ebpf":
-        # It keeps what the newest release promises that is judged here.
-        promised = settings.release or release(binaries.DEFAULT_KUBERNETES)
-        settings = replace(settings, version=own_version(), release=promised)
+        settings = replace(settings, version=own_version())
+    if settings.release is None and settings.proxy not in ("command", "none"):
+        # A proxy that is not a part of Kubernetes is to keep what the newest release promises that is judged here.
+        numbered = settings.version if settings.proxy == "kube-proxy" else binaries.DEFAULT_KUBERNETES
+        settings = replace(settings, release=release(numbered))
     if settings.control_plane == "real":
         etcd, kube_apiserver = binaries.find("etcd", say=say), binaries.find("kube-apiserver", say=say)
         _check_place(etcd.path)

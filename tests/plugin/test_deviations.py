@@ -126,7 +126,7 @@ def test_without_a_probe_the_axes_of_the_test_decide() -> None:
             changed(requirement="mini.gone"),
             "'says-nothing' names the requirement 'mini.gone', which conformance/ does not have",
         ),
-        (changed(proxy="kube-router"), "'says-nothing' names the proxy 'kube-router'; known are kube-proxy"),
+        (changed(proxy="envoy"), "'says-nothing' names the proxy 'envoy'; known are kube-proxy, kube-router"),
         (
             changed(modes=["iptable"]),
             "'says-nothing' has the unknown value 'iptable' in modes; known are iptables, ipvs, nftables",
@@ -138,7 +138,7 @@ def test_without_a_probe_the_axes_of_the_test_decide() -> None:
         ),
         (
             changed(until="soon"),
-            "'says-nothing' has until: 'soon', which must be a Kubernetes release such as '1.26'",
+            "'says-nothing' has until: 'soon', which must be a release such as '1.26'",
         ),
         (
             changed(source="http://example.invalid"),

@@ -82,6 +82,25 @@ BAD = [
     (["--proxy=ebpf", "--proxy-sync=default"], "leave out --proxy-sync with mode ebpf"),
     (["--proxy-mode=ebpf", "--iptables-backend=nft"], "leave out --iptables-backend with mode ebpf"),
     (["--proxy-mode=ebpf", "--features=x"], "--features declares what a --proxy-command can do; leave it out"),
+    # kube-router.
+    (
+        ["--proxy=kube-router", "--proxy-mode=iptables"],
+        "--proxy=kube-router has no mode but ipvs; leave out --proxy-mode=iptables",
+    ),
+    (
+        ["--proxy=kube-router", "--proxy-mode=ebpf"],
+        "--proxy-mode=ebpf is plumbline's reference datapath; leave out --proxy=kube-router",
+    ),
+    (
+        ["--proxy=kube-router", "--proxy-sync=default"],
+        "--proxy-sync is kube-proxy's, kube-router programs every change at once; leave it out",
+    ),
+    (
+        ["--proxy=kube-router", "--proxy-binary=x", "--proxy-version=2.10"],
+        "--proxy-binary names a file and --proxy-version a release to find; give one of them",
+    ),
+    (["--proxy=kube-router", "--features=x"], "--features declares what a --proxy-command can do; leave it out"),
+    ([*COMMAND, "--proxy=kube-router"], "--proxy-command says all about the proxy; leave out --proxy-mode"),
     # A command.
     (["--proxy-command=sh"], "--proxy-command needs --k8s-release=1.37 (or another)"),
     (["--proxy-command=", "--k8s-release=1.37"], "--proxy-command is empty; give a command such as"),
@@ -110,7 +129,6 @@ BAD = [
         ["--proxy-mode=ipvs"],
         "--proxy-mode=ipvs is not part of this version of plumbline yet; it has iptables, nftables, ebpf",
     ),
-    (["--proxy=kube-router"], "--proxy=kube-router is not part of this version"),
     (["--cluster=kind"], "--cluster=kind is not part of this version of plumbline yet; it has lab"),
     ([*COMMAND, "--ipvs-scheduler=rr"], "--ipvs-scheduler=rr is not part of this version"),
     ([*COMMAND, "--iptables-backend=lega"], "--iptables-backend=lega is unknown; choose one of nft, legacy"),

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kube-router as it is started: a service proxy and nothing else, told what it can be told, refusing the rest."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from clusters.errors import PlumblineError
+from clusters.proxies.base import Host, Place
+from clusters.proxies.configuration import ProxyConfiguration
+from clusters.proxies.kube_router import HEALTH_PORT, KubeRouter
+
+PLACE = Place("node-a", "192.0.2.1", "2001:db8::1", ("198.51.100.0/24",))
+
+
+class Node:
+    """A node that answers HTTP with `status`, or not at all."""
+
+    service_cidrs = ("203.0.113.0/24", "2001:db8:1::/112")
+
+    def __init__(self, status: int | None = None) -> None:
+        self.status = status
+        self.asked: list[tuple[int, str]] = []
+        self.run: list[Sequence[str]] = []
+
+    def kubeconfig(self, place: Place) -> str:
+        return f"for {place.name}"
+
+    def write_file(self, place: Place, name: str, text: str) -> str:
+        assert text == f"for {place.name}"
+        return f"/run/{name}"
+
+    def http_get(self, _node: str, port: int, path: str) -> tuple[int, str]:
+        self.asked.append((port, path))
+        if self.status is None:
+            raise PlumblineError("nobody answers")
+        return self.status, ""
+
+    def outputs(self, _node: str, commands: Sequence[Sequence[str]]) -> dict[str, str]:
+        self.run += commands
+        return {" ".join(command): "" for command in commands}
+
+
+def kube_router(node: Node | None = None, configuration: ProxyConfiguration | None = None) -> KubeRouter:
+    proxy = KubeRouter(cast(Host, node or Node()), binary=Path("/bin/kube-router"), version="2.10.0")
+    if configuration:
+        proxy.configured = configuration
+    return proxy
+
+
+def test_it_is_a_service_proxy_and_nothing_else() -> None:
+    argv = kube_router().argv(PLACE)
+    assert argv[0] == "/bin/kube-router"
+    assert {option for option in argv if option.startswith("--run-")} == {
+        "--run-service-proxy=true",
+        "--run-router=false",
+        "--run-firewall=false",
+        "--run-loadbalancer=false",
+    }
+    assert {"--kubeconfig=/run/kubeconfig", "--hostname-override=node-a", "--enable-cni=false"} <= set(argv)
+    assert [option for option in argv if option.startswith("--service-cluster-ip-range=")] == [
+        "--service-cluster-ip-range=203.0.113.0/24",
+        "--service-cluster-ip-range=2001:db8:1::/112",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "added", "removed"),
+    [
+        ("{masqueradeAll: true}", {"--masquerade-all=true"}, set()),
+        ("{masqueradeAll: false}", set(), set()),
+        ("{syncPeriod: 1s}", {"--ipvs-sync-period=1s"}, set()),
+        ("{nodePortAddresses: [primary]}", set(), {"--nodeport-bindon-all-ip=true"}),
+    ],
+)
+def test_what_it_has_options_for_it_is_told(text: str, added: set[str], removed: set[str]) -> None:
+    asked = ProxyConfiguration.parse(text)
+    default, configured = set(kube_router().argv(PLACE)), set(kube_router(configuration=asked).argv(PLACE))
+    assert kube_router().refuses(asked) is None
+    assert (configured - default, default - configured) == (added, removed)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{nodePortAddresses: [192.0.2.0/24]}", "nodePortAddresses"),
+        ("{localhostNodePorts: false, tcpBeLiberal: true}", "localhostNodePorts, tcpBeLiberal"),
+        ("{detectLocalMode: NodeCIDR, masqueradeAll: true}", "detectLocalMode"),
+        ("{syncPeriod: 1s, minSyncPeriod: 10ms}", "minSyncPeriod"),
+    ],
+)
+def test_what_it_has_no_option_for_it_refuses(text: str, named: str) -> None:
+    assert kube_router().refuses(ProxyConfiguration.parse(text)) == f"kube-router has no option for {named}"
+
+
+@pytest.mark.parametrize(("status", "up"), [(200, True), (500, False), (None, False)])
+def test_it_is_up_when_its_controllers_beat(status: int | None, up: bool) -> None:
+    node = Node(status)
+    assert kube_router(node).is_up("node-a") is up
+    assert node.asked == [(HEALTH_PORT, "/healthz")]
+
+
+def test_a_failure_shows_its_virtual_servers_and_its_rules() -> None:
+    node = Node()
+    shown = " ".join(kube_router(node).rules("node-a"))
+    assert [word for word in ("ip_vs", "kube-dummy-if", "ipset list", "iptables-save", "ip6tables-save")
+            if word not in shown] == []  # fmt: skip
