@@ -144,9 +144,9 @@ KUBE_ROUTER = Tool(
         stamps=("github.com/cloudnativelabs/kube-router/v2/pkg/version.Version={version}",),
         committed={DEFAULT_KUBE_ROUTER: _KUBE_ROUTER_MODULE},
     ),
-    build_time="about 4 min on 2 cores",
+    build_time="about 5 min on 2 cores",
     version_arguments=("--version",),
-    version_regex=r"version v?(\d[^\s,]*)",
+    version_regex=r"^Running \S*kube-router\S* version v?(\d[^\s,]*)",
 )
 
 

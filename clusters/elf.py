@@ -62,7 +62,7 @@ def built_for(header: bytes) -> str | None:
 
 
 def version(path: Path, arguments: Sequence[str], regex: str) -> str:
-    """What group 1 of `regex` finds in the output of `path` run with `arguments`. Raises NotUsableError."""
+    """What group 1 of `regex` finds in what `path` prints, on stdout or stderr. Raises NotUsableError."""
     _check_file(path)
     try:
         done = subprocess.run(
@@ -78,7 +78,7 @@ def version(path: Path, arguments: Sequence[str], regex: str) -> str:
         raise NotUsableError(f"gave no answer to {' '.join(arguments)} in {ANSWER_SECONDS:.0f} s") from error
     except OSError as error:
         raise NotUsableError(f"does not run ({error.strerror})") from error
-    found = re.search(regex, done.stdout, re.MULTILINE)
+    found = re.search(regex, f"{done.stdout}\n{done.stderr}", re.MULTILINE)
     if done.returncode == 0 and found:
         return found[1]
     said = (done.stdout.strip() or done.stderr.strip()).splitlines()

@@ -113,5 +113,5 @@ def test_what_is_no_version_is_refused(place: Place, version: str) -> None:
 
 
 def test_an_unknown_tool_is_refused(place: Place) -> None:
-    with pytest.raises(UsageError, match="it knows etcd, kube-apiserver, kube-proxy, kubectl"):
+    with pytest.raises(UsageError, match="it knows etcd, kube-apiserver, kube-proxy, kube-router, kubectl"):
         binaries.find("kubeproxy", environ=place.environ)
