@@ -2,6 +2,8 @@
 # Everything a fresh clone needs, and the commands people type. `make` alone lists them.
 
 PROXY_MODE ?= iptables
+# Not from the environment, where the name is used for other things.
+PROXY =
 LEVEL ?= core
 REPORT ?= report
 ARGS ?=
@@ -29,9 +31,9 @@ help: ## list what make can do
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 - \2/p' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: PROXY_MODE=$(PROXY_MODE) LEVEL=$(LEVEL) REPORT=$(REPORT) ARGS= N=$(N) PYTHON=python3'
 
-certify: $(READY) proxy ## certify kube-proxy, or PROXY_MODE=ebpf, in an embedded lab; writes report/ (LEVEL, REPORT, ARGS)
+certify: $(READY) proxy ## certify kube-proxy, PROXY_MODE=ebpf or PROXY=kube-router, in an embedded lab; writes report/ (LEVEL, REPORT, ARGS)
 	@mkdir -p "$(REPORT)"
-	$(BIN)/python -m pytest --proxy-mode=$(PROXY_MODE) --level=$(LEVEL) --report="$(REPORT)" \
+	$(BIN)/python -m pytest $(if $(PROXY),--proxy=$(PROXY),--proxy-mode=$(PROXY_MODE)) --level=$(LEVEL) --report="$(REPORT)" \
 	  --junitxml="$(REPORT)/junit.xml" --report-log="$(REPORT)/reportlog.jsonl" $(ARGS)
 
 test: setup ## lint plumbline and run its own tests
@@ -103,7 +105,7 @@ $(READY): pyproject.toml constraints.txt | system
 	@.ci/environment $@
 
 # A proxy that the arguments name, another cluster's, or the reference needs no kube-proxy from here.
-proxy: $(if $(filter ebpf,$(PROXY_MODE))$(filter --proxy=% --proxy-binary% --proxy-command% --proxy-version% --cluster%,$(ARGS)),,kube-proxy)
+proxy: $(if $(PROXY)$(filter ebpf,$(PROXY_MODE))$(filter --proxy=% --proxy-binary% --proxy-command% --proxy-version% --cluster%,$(ARGS)),,kube-proxy)
 
 kube-proxy: $(READY)
 	@test -x "$$(cat $(KUBE_PROXY) 2>/dev/null)" -a $(KUBE_PROXY) -nt clusters/binaries.py \

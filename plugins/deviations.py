@@ -6,6 +6,7 @@ test found wrong lies within it: the requirement, the proxy's mode and release, 
 What is merely a bug, however famous, has no place here (`known_bugs.py`).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from clusters.errors import UsageError
 from clusters.observation import Family, FlowOutcome, Observation, Protocol
 from plugins.flows import outcome_of
-from plugins.requirements import AXES, RELEASE, release
+from plugins.requirements import AXES, release
 
 ROOT = Path(__file__).resolve().parents[1]
 DIRECTORY = ROOT / "conformance" / "deviations"
@@ -25,6 +26,8 @@ MODES: Mapping[str, tuple[str, ...]] = {
     "kube-proxy": ("iptables", "ipvs", "nftables"),
     "kube-router": ("ipvs",),
 }
+# Of the proxy, which numbers its releases as it likes.
+_RELEASE = re.compile(r"\d+\.\d+")
 VALUES: Mapping[str, tuple[str, ...]] = {"protocol": get_args(Protocol), "family": get_args(Family)}
 SCOPE_KEYS = frozenset({"requirement", "proxy", "modes", "since", "until"})
 
@@ -67,8 +70,8 @@ class Scope:
         modes = texts(entry, "modes", MODES[entry["proxy"]])
         for key in ("since", "until"):
             value = entry.get(key)
-            if value is not None and not (isinstance(value, str) and RELEASE.fullmatch(value)):
-                raise ValueError(f"has {key}: {value!r}, which must be a release such as '1.26'")
+            if value is not None and not (isinstance(value, str) and _RELEASE.fullmatch(value)):
+                raise ValueError(f"has {key}: {value!r}, which must be a release of {entry['proxy']} such as '1.26'")
         return cls(entry["requirement"], entry["proxy"], modes, entry["since"], entry.get("until"))
 
 

@@ -14,12 +14,15 @@ from clusters.errors import UsageError
 from plugins.deviations import ROOT, SCOPE_KEYS, Scope, System, check_keys, entries, named, text
 
 FILE = ROOT / "conformance" / "known_bugs.yaml"
-_ISSUE = re.compile(r"([a-z0-9-]+)#(\d+)")
+_ISSUE = re.compile(r"(?:[A-Za-z0-9-]+/)?[A-Za-z0-9._-]+#\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class KnownBug:
-    """`issue` is as people write it (`kubernetes#12345`); `pattern` is looked for in what was observed."""
+    """`issue` is as people write it (`kubernetes#12345`, `cloudnativelabs/kube-router#1040`).
+
+    `pattern` is looked for in what was observed.
+    """
 
     issue: str
     scope: Scope
@@ -27,7 +30,8 @@ class KnownBug:
 
     def __str__(self) -> str:
         project, _, number = self.issue.partition("#")
-        return f"{self.issue}: https://github.com/{project}/{project}/issues/{number}"
+        repository = project if "/" in project else f"{project}/{project}"
+        return f"{self.issue}: https://github.com/{repository}/issues/{number}"
 
     def is_like(self, requirement: str, system: System, observed: str) -> bool:
         """Whether a failure looks like it."""

@@ -25,6 +25,13 @@ RULES = (
 # Round robin, unless a Service's annotation names another one.
 SCHEDULERS = ("rr", "lc", "sh", "dh")
 FEATURES = frozenset(f"scheduler-{name}" for name in SCHEDULERS)
+# It enters the names of its routing tables in /etc/iproute2, which the lab's nodes share with the machine.
+OWN_TABLE_NAMES = """
+mkdir -p /run/plumbline/iproute2 && cp -r /etc/iproute2/. /run/plumbline/iproute2/ 2>/dev/null
+if [ -w /etc ]; then mount --bind /etc /etc && mount -o remount,bind,ro /etc || exit; fi
+[ ! -d /etc/iproute2 ] || mount --bind /run/plumbline/iproute2 /etc/iproute2 || exit
+exec "$@"
+"""
 # Nothing but a service proxy, for both families, that does what Services ask for: its defaults refuse IPs of load
 # balancers and external IPs, pods that dial themselves, and node ports at any but the node's first address.
 ALWAYS = (
@@ -74,6 +81,7 @@ class KubeRouter(NodeProcesses):
         wanted = self.configured
         kubeconfig = self.host.write_file(place, "kubeconfig", self.host.kubeconfig(place))
         return [
+            *("unshare", "--mount", "sh", "-c", OWN_TABLE_NAMES, "sh"),
             str(self.binary),
             f"--kubeconfig={kubeconfig}",
             f"--hostname-override={place.name}",

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Schedulers: whom a proxy chooses that does not choose at random.
 
-A proxy declares the one it has; the reference has all, and takes a Service's from its annotations, which mean nothing
-to others. So a requirement here is judged wherever its scheduler is, and no proxy is started again for it.
+A proxy declares those it has. The reference has all, kube-router some, and both take a Service's from its
+annotations, which mean nothing to others: a requirement is judged wherever its scheduler is, and no proxy is started
+again for it.
 """
 
 from contextlib import ExitStack
@@ -21,6 +22,8 @@ from plugins.spread import (
 from plugins.statistics import shared_by_weight
 
 IPVS = VIRTUAL_IPS + "#proxy-mode-ipvs"
+# By which Services ask for their scheduler: of the reference, and of kube-router.
+SCHEDULER_ANNOTATIONS = ("plumbline.dev/scheduler", "kube-router.io/service.scheduler")
 
 
 def scheduled(world, scheduler, count, weights=()):
@@ -29,7 +32,7 @@ def scheduled(world, scheduler, count, weights=()):
     shares = [
         f"{ip}={weight}" for one, weight in zip(backends, weights, strict=False) for ip in one.addresses.values()
     ]
-    asked = {"plumbline.dev/scheduler": scheduler, "plumbline.dev/weights": ",".join(shares)}
+    asked = {**dict.fromkeys(SCHEDULER_ANNOTATIONS, scheduler), "plumbline.dev/weights": ",".join(shares)}
     return world.service(endpoints=backends, annotations={key: value for key, value in asked.items() if value})
 
 

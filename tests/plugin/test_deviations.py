@@ -110,6 +110,13 @@ def test_axes_are_those_of_the_probe(axes: Any, is_covered: bool) -> None:
     assert covers([[SEEN]], axes=axes) is is_covered
 
 
+@pytest.mark.parametrize(("now", "is_covered"), [((1, 37), False), ((2, 0), True), ((2, 10), True), ((2, 11), False)])
+def test_releases_are_the_proxys_own(now: tuple[int, int], is_covered: bool) -> None:
+    system = System("kube-router", "ipvs", now)
+    fields = {"proxy": "kube-router", "modes": ["ipvs"], "since": "2.0", "until": "2.10"}
+    assert covers([[SEEN]], system, **fields) is is_covered
+
+
 def test_without_a_probe_the_axes_of_the_test_decide() -> None:
     assert covers([[]], axes={"vantage": ["pod@first"]}, outcomes="absent")
     assert not covers([[]], outcomes="absent")
@@ -138,7 +145,7 @@ def test_without_a_probe_the_axes_of_the_test_decide() -> None:
         ),
         (
             changed(until="soon"),
-            "'says-nothing' has until: 'soon', which must be a release such as '1.26'",
+            "'says-nothing' has until: 'soon', which must be a release of kube-proxy such as '1.26'",
         ),
         (
             changed(source="http://example.invalid"),

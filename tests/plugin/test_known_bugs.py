@@ -44,6 +44,11 @@ def test_what_looks_like_it(requirement: str, system: System, observed: str, say
     assert looks_like([bug], requirement, system, observed) == says
 
 
+def test_a_project_may_have_another_owner() -> None:
+    bug = KnownBug.parse({**ENTRY, "issue": "cloudnativelabs/kube-router#1040"}, IDS)
+    assert str(bug) == "cloudnativelabs/kube-router#1040: https://github.com/cloudnativelabs/kube-router/issues/1040"
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """kube-router as it is started: a service proxy and nothing else, told what it can be told, refusing the rest."""
 
+import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -50,9 +52,14 @@ def kube_router(node: Node | None = None, configuration: ProxyConfiguration | No
     return proxy
 
 
+def options(configuration: ProxyConfiguration | None = None) -> list[str]:
+    """Its command line as it sees it, without what prepares its mounts."""
+    argv = list(kube_router(configuration=configuration).argv(PLACE))
+    return argv[argv.index("/bin/kube-router") :]
+
+
 def test_it_is_a_service_proxy_and_nothing_else() -> None:
-    argv = kube_router().argv(PLACE)
-    assert argv[0] == "/bin/kube-router"
+    argv = options()
     assert {option for option in argv if option.startswith("--run-")} == {
         "--run-service-proxy=true",
         "--run-router=false",
@@ -77,7 +84,7 @@ def test_it_is_a_service_proxy_and_nothing_else() -> None:
 )
 def test_what_it_has_options_for_it_is_told(text: str, added: set[str], removed: set[str]) -> None:
     asked = ProxyConfiguration.parse(text)
-    default, configured = set(kube_router().argv(PLACE)), set(kube_router(configuration=asked).argv(PLACE))
+    default, configured = set(options()), set(options(asked))
     assert kube_router().refuses(asked) is None
     assert (configured - default, default - configured) == (added, removed)
 
@@ -107,3 +114,23 @@ def test_a_failure_shows_its_virtual_servers_and_its_rules() -> None:
     shown = " ".join(kube_router(node).rules("node-a"))
     assert [word for word in ("ip_vs", "kube-dummy-if", "ipset list", "iptables-save", "ip6tables-save")
             if word not in shown] == []  # fmt: skip
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/etc/iproute2/rt_tables").exists(),
+    reason="unfit: mounting needs root, and the machine has no such file",
+)
+def test_it_cannot_write_the_machines_own_tables(tmp_path: Path) -> None:
+    """It enters names in /etc/iproute2; the machine, and the other nodes, must not see them."""
+    script = tmp_path / "kube-router"
+    script.write_text("#!/bin/sh\necho 77 mine >>/etc/iproute2/rt_tables; cat /etc/iproute2/rt_tables; : >/etc/x\n")
+    script.chmod(0o755)
+    proxy = KubeRouter(cast(Host, Node()), binary=script, version="2.10.0")
+    node = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh")
+
+    done = subprocess.run([*node, *proxy.argv(PLACE)], capture_output=True, text=True, check=False)
+
+    assert "77 mine" in done.stdout
+    assert "Read-only file system" in done.stderr
+    assert "77 mine" not in Path("/etc/iproute2/rt_tables").read_text(encoding="utf-8")
+    assert not Path("/etc/x").exists()
