@@ -91,6 +91,14 @@ class NodeProcesses(ABC):
         """Whether the process on this node says that it works; the sentinel has the last word."""
         return True
 
+    def is_healthy(self, node: str, port: int) -> bool:
+        """Whether the process answers 200 at /healthz, on its node's loopback."""
+        try:
+            status, _ = self.host.http_get(node, port, "/healthz")
+        except PlumblineError:
+            return False
+        return status == 200
+
     def refuses(self, configuration: ProxyConfiguration) -> str | None:  # noqa: ARG002
         """Why it cannot be given this configuration, in a phrase; a proxy we do not know has no way to be told."""
         return "the proxy's configuration cannot be set from here"

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from clusters.errors import PlumblineError
 from clusters.proxies.base import Host, NodeProcesses, Place
 from clusters.proxies.configuration import DEFAULT, PRIMARY, ProxyConfiguration
 
@@ -93,12 +92,8 @@ class KubeRouter(NodeProcesses):
         ]
 
     def is_up(self, node: str) -> bool:
-        """Whether its controllers have come round once: /healthz waits for the first beat of each."""
-        try:
-            status, _ = self.host.http_get(node, HEALTH_PORT, "/healthz")
-        except PlumblineError:
-            return False
-        return status == 200
+        """Whether all of its controllers have a heartbeat."""
+        return self.is_healthy(node, HEALTH_PORT)
 
     def rules(self, node: str) -> Mapping[str, str]:
         return self.host.outputs(node, RULES)

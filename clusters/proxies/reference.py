@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from clusters.errors import PlumblineError
 from clusters.lab.operations import NODE_BPF
 from clusters.proxies.base import Host, NodeProcesses, Place
 from clusters.proxies.configuration import ProxyConfiguration
@@ -77,11 +76,7 @@ class Reference(NodeProcesses):
 
     def is_up(self, node: str) -> bool:
         """Whether it has programmed what the API server had when it started."""
-        try:
-            status, _ = self.host.http_get(node, HEALTH_PORT, "/healthz")
-        except PlumblineError:
-            return False
-        return status == 200
+        return self.is_healthy(node, HEALTH_PORT)
 
     def rules(self, node: str) -> Mapping[str, str]:
         """The maps of the node in words."""
