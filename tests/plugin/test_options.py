@@ -189,6 +189,10 @@ BAD = [
         "it answers --version with 'something else' and exit status 0.",
     ),
     (
+        ["--proxy=kube-router", "--proxy-binary={tmp}/other"],
+        "cannot be used as kube-router: it answers --version with 'something else' and exit status 0.",
+    ),
+    (
         ["--proxy-mode=iptables", "--proxy-version=newest"],
         "'newest' is not a version of kube-proxy: write a release such as 1.",
     ),
@@ -230,6 +234,21 @@ def test_the_reference_is_named_by_its_mode_or_as_a_proxy(
 
 def test_another_release_can_be_asked_of_the_reference(pytester: pytest.Pytester) -> None:
     assert configured(pytester, "--proxy=ebpf", "--k8s-release=1.30").stash[SETTINGS].release == (1, 30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "promised"), [([], release(DEFAULT_KUBERNETES)), (["--k8s-release=1.30"], (1, 30))]
+)
+def test_kube_router_is_named_alone(
+    arguments: Sequence[str], promised: tuple[int, int], pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    """Its releases are not Kubernetes', so it is to keep what the newest one promises."""
+    told = programs.program("Running bin/kube-router version 2.10.0, built on , go1.26.8\n", descriptor=2)
+    binary = programs.write(tmp_path / "kube-router", told)
+    settings = configured(pytester, "--proxy=kube-router", f"--proxy-binary={binary}", *arguments).stash[SETTINGS]
+    assert (settings.proxy, settings.mode, settings.binary) == ("kube-router", "ipvs", str(binary))
+    assert settings.about() == "kube-router 2.10.0 as service proxy, mode ipvs"
+    assert (settings.release, settings.system.release) == (promised, (2, 10))
 
 
 FEATURES = [
