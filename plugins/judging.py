@@ -14,6 +14,7 @@ from clusters.errors import PlumblineError, UsageError
 from clusters.lab.provider import lab_abilities
 from clusters.proxies.configuration import DEFAULT
 from clusters.proxies.kube_proxy import features_of
+from clusters.proxies.kube_router import KubeRouter
 from clusters.proxies.reference import FEATURES
 from plugins.deviations import Deviation
 from plugins.failures import five_lines, save_artefacts
@@ -94,6 +95,8 @@ def _features(settings: Settings) -> frozenset[str] | None:
     """The features the proxy declares; None where nobody says, and each requirement is given its chance."""
     if settings.proxy == "kube-proxy":
         return features_of(settings.mode)
+    if settings.proxy == "kube-router":
+        return KubeRouter.features
     if settings.proxy == "ebpf":
         return FEATURES
     return frozenset(settings.features) if settings.proxy == "command" else None

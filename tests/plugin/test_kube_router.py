@@ -13,6 +13,8 @@ from clusters.errors import PlumblineError
 from clusters.proxies.base import Host, Place
 from clusters.proxies.configuration import ProxyConfiguration
 from clusters.proxies.kube_router import HEALTH_PORT, KubeRouter
+from tests.binaries import programs
+from tests.plugin.runs import Command, Runner
 
 PLACE = Place("node-a", "192.0.2.1", "2001:db8::1", ("198.51.100.0/24",))
 
@@ -107,6 +109,19 @@ def test_it_is_up_when_its_controllers_beat(status: int | None, up: bool) -> Non
     node = Node(status)
     assert kube_router(node).is_up("node-a") is up
     assert node.asked == [(HEALTH_PORT, "/healthz")]
+
+
+def test_requirements_about_other_schedulers_are_unsupported(tmp_path: Path) -> None:
+    told = programs.program("Running bin/kube-router version 2.10.0, built on , go1.26.8\n", descriptor=2)
+    binary = programs.write(tmp_path / "kube-router", told)
+    asked = ("--proxy=kube-router", f"--proxy-binary={binary}", "--family=ipv4", "conformance/distribution")
+    only = ("-k", "independent or round_robin or never_queue")
+
+    outcomes = Runner(tmp_path).prepare(Command((*asked, *only), proxy=False)).run().outcomes()
+
+    assert outcomes["distribution.clusterip.independent"] == {"unsupported"}
+    assert outcomes["distribution.nq.idle-first"] == {"unsupported"}
+    assert "unsupported" not in outcomes["distribution.rr.takes-turns"]
 
 
 def test_a_failure_shows_its_virtual_servers_and_its_rules() -> None:
