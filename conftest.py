@@ -8,6 +8,7 @@ pytest_plugins = [
     "plugins.judging",
     "plugins.report",
     "plugins.lab",
+    "plugins.hermetic",
     "plugins.look",
     "plugins.fixtures",
 ]

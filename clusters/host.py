@@ -14,9 +14,10 @@ from typing import Any, Literal
 from clusters import bpf, kernel
 from clusters.agent.sctp_socket import kernel_speaks_sctp
 from clusters.errors import UsageError
+from clusters.patience import patient
 
 IptablesBackend = Literal["nft", "legacy"]
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = patient(10.0)
 # iptables and ip6tables, each with -save and -restore.
 IPTABLES_PROGRAMS = 6
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-TRY_SECONDS = 20.0
+from clusters.patience import patient
+
+TRY_SECONDS = patient(20.0)
 TOP = Path(__file__).resolve().parents[1]
 
 
@@ -70,6 +72,13 @@ def lacks(
         everything = Feature(f"all of {group[0].program}'s rules together", "unknown option", "", "")
         found += missing or [Lack(everything, said)]
     return found
+
+
+def lacks_ip_vs(path: str, *, rootless: bool = False) -> list[str]:
+    """The names of what only IPVS mode needs and this kernel has not. Raises NoNamespaceError."""
+    wanted = [feature for feature in _IPVS if feature.program == "sh" and "ipset" not in feature.body]
+    said = _try([[feature] for feature in wanted], path, rootless)
+    return [feature.name for feature, reason in zip(wanted, said, strict=True) if reason is not None]
 
 
 def _features(mode: str, backend: str | None = None, pod_network: str = "routed") -> list[Feature]:

@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from clusters.api import Announcer, Cluster, Proxy
+    from clusters.hermetic.talk import Talk
     from plugins.options import Settings
     from plugins.oracle import Oracle
     from plugins.run import Run
@@ -29,6 +30,11 @@ def pytest_plumbline_proxy(settings: "Settings", cluster: "Cluster") -> "Proxy |
 @pytest.hookspec(firstresult=True)
 def pytest_plumbline_announcer(settings: "Settings", cluster: "Cluster") -> "Announcer | None":
     """What announces load balancers' addresses beside the proxy, not yet started; nobody: none is wanted."""
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_plumbline_guest(config: pytest.Config, settings: "Settings", watched_pids: Sequence[int]) -> "Talk | None":
+    """A booted guest with `plugins.guest` in it; called in a thread of its own."""
 
 
 @pytest.hookspec(firstresult=True)

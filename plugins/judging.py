@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what happened in a test to its outcome: the one place where pytest's reports get plumbline's words."""
 
-import platform
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
@@ -297,7 +296,7 @@ class Judge:
     def _text(self, what: str) -> str:
         record = self.record
         note, record.reason = record.reason, record.reason if not record.settled else None
-        system = f"{self.settings.about()}; kernel {platform.release()}"
+        system = f"{self.settings.about()}; kernel {self.settings.kernel()}"
         run = self.item.config.stash.get(RUN, None)
         if run is not None and run.configured != DEFAULT:
             system += f"; proxy-config {run.configured}"

@@ -33,7 +33,6 @@ BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "--proxy-mode": ("proxy_mode", (None, "iptables", "nftables", "ebpf")),
     "--cluster": ("cluster", (None, "lab")),
     "--ipvs-scheduler": ("ipvs_scheduler", (None,)),
-    "--kernel": ("kernel", ("host",)),
     "--baseline": ("baseline", (None,)),
     "--services": ("services", (None,)),
     "--endpoints-per-service": ("endpoints_per_service", (None,)),
@@ -78,6 +77,8 @@ class Settings:
     seed: int = 0
     report: str = "report"
     host: dict[str, Any] = field(default_factory=dict)
+    guest: str | None = None
+    uml: str | None = None
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -121,6 +122,10 @@ class Settings:
             if name == requirement and named.items() <= axes.items():
                 return True
         return False
+
+    def kernel(self) -> str:
+        """The kernel that the proxy runs on, in words."""
+        return self.guest or str(self.host.get("kernel", "unknown"))
 
     def about(self) -> str:
         """The system under test in words, for headers and failures."""
@@ -195,7 +200,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="MetalLB's speaker (default: PLUMBLINE_METALLB_SPEAKER, cache, build)",
     )
     add("--announcer-version", metavar="VERSION", help="release of MetalLB, such as 0.16.1")
-    add("--kernel", metavar="host|uml[:PATH]", default="host", help="the kernel the lab runs on")
+    add(
+        "--kernel",
+        metavar="host|uml[:PATH]",
+        help="this machine's, or User-Mode Linux as its guest (default: host, but uml for mode ipvs without ip_vs)",
+    )
     add("--family", choices=tuple(FAMILIES), default="dual", help="IP families to judge")
     add("--level", choices=("core", "extended", "all"), default="all", help="requirement levels to judge")
     add(
@@ -231,6 +240,7 @@ def asked_for(options: argparse.Namespace) -> bool:
 def parse(options: argparse.Namespace) -> Settings:
     """Check the options against each other; nothing on the machine is looked at yet. Raises UsageError."""
     _known_words(options)
+    _kernel(options.kernel)
     proxy, mode = _proxy_and_mode(options)
     declared = _features(options.features)
     if not 0 < options.deadline_scale < math.inf:
@@ -294,6 +304,11 @@ def _known_words(options: argparse.Namespace) -> None:
             has = ", ".join(str(word) for word in built if word) or "nothing else than its default"
             shown = option if value is True else f"{option}={value}"
             raise UsageError(f"{shown} is not part of this version of plumbline yet; it has {has}")
+
+
+def _kernel(value: str | None) -> None:
+    if value not in (None, "host", "uml") and not (value.startswith("uml:") and value != "uml:"):
+        raise UsageError(f"--kernel={value} is unknown; choose host, uml, or uml:PATH with the path of a linux.uml")
 
 
 def _proxy_and_mode(options: argparse.Namespace) -> tuple[str, str]:

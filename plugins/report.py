@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from plugins.guests import GUESTS
 from plugins.junit import unknown_is_an_error
 from plugins.outcomes import Judged, Outcome, Status, exit_status
 from plugins.record import Record
@@ -67,7 +68,8 @@ class Report:
         lab = f"{rootless}lab of {settings.nodes} nodes, {settings.pods_per_node} pods each{network}"
         if settings.control_plane_version:
             lab += f", {settings.control_plane_version}"
-        return [f"plumbline: {settings.about()}{origin}", f"cluster: {lab}; {machine}"]
+        kernel = [f"kernel: {settings.guest}"] if settings.guest else []
+        return [f"plumbline: {settings.about()}{origin}", f"cluster: {lab}; {machine}", *kernel]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self._collection_failed |= report.failed
@@ -118,6 +120,7 @@ class Report:
             terminalreporter.write_line(line)
 
     def _write(self, record: dict[str, Any]) -> None:
+        record = {**record, "kernel": self._settings.kernel()}
         self._records.append(record)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -158,6 +161,7 @@ class Report:
             self._verdict_on_core(),
             self._oracle(),
             *self._phases(),
+            *([f"kernel: {self._settings.guest}"] if self._settings.guest else ()),
             f"written: {self._path.parent}/",
         ]
         return lines
@@ -236,12 +240,16 @@ def _local_facts(config: pytest.Config) -> dict[str, Any]:
     if run:
         phases["settle"] = run.settler.total
         phases["tests"] = run.seconds_in_tests - run.settler.total - phases.get("restarts", 0.0)
+    guests = config.stash.get(GUESTS, None)
+    told = guests.facts if guests else []
+    if guests:
+        phases = guests.phases()
     return {
         "requirements": sorted(core.requirements),
         "tests": core.tests,
         "selected": list(core.selected),
         "phases": phases,
-        "oracle_asked": run.oracle.asked if run else 0,
-        "oracle_missing": run.oracle.missing if run else None,
+        "oracle_asked": run.oracle.asked if run else sum(int(one["oracle_asked"]) for one in told),
+        "oracle_missing": run.oracle.missing if run else next((one["oracle_missing"] for one in told), None),
         "worker": getattr(config, "workerinput", {}).get("workerid", "main"),
     }

@@ -15,7 +15,8 @@ from clusters import binaries, host
 from clusters.errors import UsageError
 from clusters.proxies.command import check_program
 from clusters.proxies.reference import own_version
-from plugins import deviations, hooks, known_bugs
+from plugins import deviations, hooks, kernels, known_bugs
+from plugins.guests import GUESTS, Guests
 from plugins.options import Settings, add_options, asked_for, parse
 from plugins.record import Record
 from plugins.requirements import ids_in, release
@@ -133,14 +134,11 @@ def selects_all_of_conformance(config: pytest.Config) -> bool:
 
 def _complete(settings: Settings, config: pytest.Config) -> Settings:
     """Add what only the machine knows: its abilities, and where the proxy's binary is."""
-    report = host.check(settings.mode, iptables_backend=settings.iptables_backend, pod_network=settings.pod_network)
-    settings = replace(settings, host=report.as_dict())
-    if report.iptables_chosen:
-        settings = replace(settings, iptables_backend=report.iptables_backend)
-    if settings.command:
-        check_program(settings.command)
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     say = terminal.write_line if terminal else print
+    settings = _with_kernel(kernels.choose(config.option, settings, say), config)
+    if settings.command:
+        check_program(settings.command)
     if settings.proxy in ("kube-proxy", "kube-router"):
         found = binaries.find(
             settings.proxy,
@@ -175,8 +173,33 @@ def _complete(settings: Settings, config: pytest.Config) -> Settings:
         )
         _check_place(speaker.path)
         settings = replace(settings, announcer_binary=str(speaker.path), announcer_version=speaker.version)
-    _make_report_directory(Path(settings.report))
+    if settings.guest is None:
+        _make_report_directory(Path(settings.report))
     return settings
+
+
+def _with_kernel(settings: Settings, config: pytest.Config) -> Settings:
+    """Add what the kernel can do, which a guest is booted for: the one that runs the tests, unless xdist does."""
+    if settings.guest is None:
+        report = host.check(
+            settings.mode, iptables_backend=settings.iptables_backend, pod_network=settings.pod_network
+        ).as_dict()
+    else:
+        _make_report_directory(Path(settings.report))
+        arguments = ["pytest", *map(str, config.invocation_params.args)]
+        guests = Guests(config, "main", arguments)
+        guests.boot(settings, prepare=False)
+        try:
+            report = guests.check(settings)
+        except BaseException:
+            guests.close()
+            raise
+        if kernels.guests(config.option):
+            guests.close()
+        else:
+            config.stash[GUESTS] = guests
+    settings = replace(settings, host=report)
+    return replace(settings, iptables_backend=report["iptables_backend"]) if report["iptables_chosen"] else settings
 
 
 def _check_place(program: Path) -> None:

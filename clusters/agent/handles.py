@@ -15,9 +15,10 @@ from clusters.agent.transport import Transport
 from clusters.agent.wire import Result
 from clusters.errors import PlumblineError
 from clusters.observation import Address, FlowOutcome, Observation
+from clusters.patience import patient
 
 # Over and above an operation's own timeout: what a busy agent may need to get round to answering.
-SLACK = 15.0
+SLACK = patient(15.0)
 
 
 class _Handle:

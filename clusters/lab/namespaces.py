@@ -48,9 +48,14 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
     _checked(result, f"mount {target}")
 
 
+def prctl(option: int, value: int) -> None:
+    """prctl(2), for options of one number."""
+    _checked(_libc.prctl(option, value, 0, 0, 0), f"prctl({option})")
+
+
 def die_with_parent(signal: int) -> None:
     """Have the kernel send this process the signal when the thread that created it ends."""
-    _checked(_libc.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+    prctl(PR_SET_PDEATHSIG, signal)
 
 
 def become_root_of_new_user_namespace() -> None:

@@ -26,6 +26,7 @@ from clusters.api import Backend, HttpAnswer, Link, Node, Vantage
 from clusters.errors import PlumblineError
 from clusters.host import IptablesBackend, iptables_programs
 from clusters.kube import NODES, KubeClient
+from clusters.lab import router
 from clusters.lab.control_plane import ControlPlane, Embedded, Stage
 from clusters.lab.logged import Logged
 from clusters.lab.namespaces import netns
@@ -44,8 +45,6 @@ from clusters.lab.topology import (
     SERVICES4,
     SERVICES6,
     UPLINK,
-    VIPS4,
-    VIPS6,
     HostPlan,
     LabPlan,
     NodePlan,
@@ -62,16 +61,6 @@ MAX_RECORDED_NODES = 8
 POOL_PORTS = (8080, 8081, 8082)
 # Bytes of a packet that a capture keeps: more than any error or fragment has.
 WHOLE = 2048
-# What no proxy translated ends at the router (see build.py), and is told so at once.
-ROUTER_RULES = """
-table inet plumbline {{
-  chain forward {{
-    type filter hook forward priority 0;
-    ip daddr {{ {services4}, {vips4} }} reject with icmp type net-unreachable
-    ip6 daddr {{ {services6}, {vips6} }} reject with icmpv6 type no-route
-  }}
-}}
-"""
 # What the lab puts in the place of a proxy configuration's placeholders; the rest depends on the pod network.
 RANGES = {
     "lan-ipv4": str(LAN4),
@@ -155,8 +144,7 @@ class Lab:
             self.processes = Logged(self.supervisor, self.log_directory)
             self.supervisor.call("build", plan=self.plan.as_json(), programs=self._programs)
             self.timings["network"] = time.monotonic() - started
-            rules = ROUTER_RULES.format(services4=SERVICES4, services6=SERVICES6, vips4=VIPS4, vips6=VIPS6)
-            routing = self.supervisor.start(["nft", "-f", "-"], netns=self.plan.router.name, text=rules)
+            routing = self.supervisor.start(["sh"], netns=self.plan.router.name, text=router.SCRIPT)
             await_control_plane = self._start_control_plane()
             self._server_agent, self._prober = self._start_agent("backends"), self._start_agent("probes")
             self._describe()

@@ -19,9 +19,10 @@ from typing import Any, Self
 
 from clusters.errors import PlumblineError, UsageError
 from clusters.lab.wire import Channel, Message
+from clusters.patience import patient
 
 # Building a hundred nodes takes about 3 s; whoever is silent for longer than this is stuck.
-ANSWER_DEADLINE = 30.0
+ANSWER_DEADLINE = patient(30.0)
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

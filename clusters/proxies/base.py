@@ -127,12 +127,13 @@ class NodeProcesses(ABC):
         end = time.monotonic() + self.ready_deadline
         waiting = set(self.pids)
         while waiting:
+            asked = time.monotonic()
             self.check()
             waiting -= {node for node in waiting if self.is_up(node)}
             if waiting and time.monotonic() > end:
                 raise self.never_ready(sorted(waiting))
             if waiting:
-                time.sleep(POLL_INTERVAL)
+                time.sleep(max(POLL_INTERVAL, time.monotonic() - asked))
 
     def _start_on(self, place: Place) -> None:
         log = self.host.log_directory / f"{place.name}.{self.name}.log"

@@ -160,7 +160,6 @@ BAD = [
         [*COMMAND, "--announcer=metallb", "--announcer-version=newest"],
         "'newest' is not a version of metallb-speaker: write a release such as 0.16.1",
     ),
-    ([*COMMAND, "--kernel=uml"], "--kernel=uml is not part of this version of plumbline yet; it has host"),
     ([*COMMAND, "--lab-shell=node-x", "--nodes=2"], "there is no such node; the lab has node-a, node-b"),
     ([*COMMAND, "--baseline=old.yaml"], "--baseline=old.yaml is not part of this version"),
     ([*COMMAND, "--services=1,10"], "--services=1,10 is not part of this version"),

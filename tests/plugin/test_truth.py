@@ -26,6 +26,7 @@ CONTRACT = {
     "undeclared",
     "artefacts",
     "seconds",
+    "kernel",
 }
 
 pytestmark = runs("-v", EVERY_FEATURE)
