@@ -110,6 +110,7 @@ def check(
     *,
     iptables_backend: IptablesBackend | None = None,
     pod_network: str = "routed",
+    ipvs_scheduler: str | None = None,
 ) -> HostReport:
     """Checks that the lab can run in `mode` (iptables, nftables, ipvs, ebpf, or any other: the lab itself).
 
@@ -130,7 +131,7 @@ def check(
     answers = {tool.name: _answer(tool, machine) for tool in _TOOLS}
     versions = {name: _version(answer) for name, answer in answers.items()}
     _check_versions(mode, machine, versions)
-    _check_kernel(mode, machine, iptables_backend, pod_network)
+    _check_kernel(mode, machine, iptables_backend, pod_network, ipvs_scheduler)
     return HostReport(
         kernel=machine.release,
         arch=machine.arch,
@@ -221,10 +222,17 @@ def _check_backend(backend: str, machine: Machine) -> None:
         )
 
 
-def _check_kernel(mode: str, machine: Machine, iptables_backend: str | None, pod_network: str) -> None:
+def _check_kernel(
+    mode: str, machine: Machine, iptables_backend: str | None, pod_network: str, scheduler: str | None
+) -> None:
     try:
         missing = kernel.lacks(
-            mode, machine.path, rootless=machine.euid != 0, backend=iptables_backend, pod_network=pod_network
+            mode,
+            machine.path,
+            rootless=machine.euid != 0,
+            backend=iptables_backend,
+            pod_network=pod_network,
+            scheduler=scheduler or kernel.DEFAULT_SCHEDULER,
         )
     except kernel.NoNamespaceError as error:
         if machine.euid != 0:

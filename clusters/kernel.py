@@ -17,6 +17,7 @@ from pathlib import Path
 from clusters.patience import patient
 
 TRY_SECONDS = patient(20.0)
+DEFAULT_SCHEDULER = "rr"
 TOP = Path(__file__).resolve().parents[1]
 
 
@@ -28,8 +29,8 @@ class NoNamespaceError(Exception):
 class Feature:
     """One ability: its name as its users know it, the kernel option that gives it, and what needs it.
 
-    `program` reads `body`: a shell command for sh; the name of a trial for bpf (`clusters/bpf.py`); for the others
-    one rule, whose table or chain is `place`.
+    `program` reads `body`: a shell command for sh; the name of a trial for bpf (`clusters/bpf.py`), of a scheduler
+    for ipvs (`clusters/ipvs.py`); for the others one rule, whose table or chain is `place`.
     """
 
     name: str
@@ -52,16 +53,23 @@ class Lack:
 
 
 def lacks(
-    mode: str, path: str, *, rootless: bool = False, backend: str | None = None, pod_network: str = "routed"
+    mode: str,
+    path: str,
+    *,
+    rootless: bool = False,
+    backend: str | None = None,
+    pod_network: str = "routed",
+    scheduler: str = DEFAULT_SCHEDULER,
 ) -> list[Lack]:
     """What `mode` needs and this kernel, with the tools on `path`, cannot do. Raises NoNamespaceError.
 
     A command, or none, is asked only for what the lab itself needs. `rootless`: tried in a user
     namespace, as an ordinary user's lab is. `backend`: iptables' own, `nft` or `legacy`, not the machine's choice.
+    `scheduler`: the one that IPVS must have.
     """
     groups = [
         list(group)
-        for _, group in groupby(_features(mode, backend, pod_network), key=lambda feature: feature.program)
+        for _, group in groupby(_features(mode, backend, pod_network, scheduler), key=lambda feature: feature.program)
     ]
     found: list[Lack] = []
     for group, said in zip(groups, _try(groups, path, rootless), strict=True):
@@ -81,7 +89,9 @@ def lacks_ip_vs(path: str, *, rootless: bool = False) -> list[str]:
     return [feature.name for feature, reason in zip(wanted, said, strict=True) if reason is not None]
 
 
-def _features(mode: str, backend: str | None = None, pod_network: str = "routed") -> list[Feature]:
+def _features(
+    mode: str, backend: str | None = None, pod_network: str = "routed", scheduler: str = DEFAULT_SCHEDULER
+) -> list[Feature]:
     features = [*_LINKS, *_POD_NETWORKS[pod_network]]
     if mode in ("iptables", "ipvs"):
         restore = f"{backend}-restore" if backend else "restore"
@@ -92,7 +102,11 @@ def _features(mode: str, backend: str | None = None, pod_network: str = "routed"
     if mode == "nftables":
         features += _NFTABLES
     if mode == "ipvs":
-        features += _IPVS
+        features += [
+            *_IPVS,
+            _scheduler(scheduler),
+            *_matches_of_ipvs(f"iptables-{backend}" if backend else "iptables"),
+        ]
     if mode == "ebpf":
         features += _BPF
     if mode in ("iptables", "ipvs", "nftables"):
@@ -135,9 +149,10 @@ def _script(group: Sequence[Feature]) -> str:
     program = group[0].program
     if program == "sh":
         return " && ".join(feature.body for feature in group)
-    if program == "bpf":
+    if program in ("bpf", "ipvs"):
         trials = " ".join(feature.body for feature in group)
-        return f"PYTHONPATH={shlex.quote(str(TOP))} {shlex.quote(sys.executable)} -S -P -m clusters.bpf {trials}"
+        python = f"PYTHONPATH={shlex.quote(str(TOP))} {shlex.quote(sys.executable)} -S -P"
+        return f"{python} -m clusters.{program} {trials}"
     if program == "nft":
         families = "\n".join(_nft_table(family, group) for family in ("ip", "ip6"))
         return f"nft -f - <<'END'\n{families}\nEND"
@@ -238,7 +253,16 @@ _NFTABLES = (
 )
 _IPVS = (
     Feature("dummy links", "CONFIG_DUMMY", "sh", "ip link add plumbline3 type dummy"),
-    Feature("IP sets", "CONFIG_IP_SET_HASH_IPPORT", "sh", "ipset create plumbline hash:ip,port"),
+    *(
+        Feature(f"IP sets of type {kind}", f"CONFIG_IP_SET_{option}", "sh", f"ipset create {name} {kind} {more}")
+        for name, kind, option, more in (
+            ("plumbline0", "hash:ip", "HASH_IP", ""),
+            ("plumbline1", "hash:ip,port", "HASH_IPPORT", ""),
+            ("plumbline2", "hash:ip,port,ip", "HASH_IPPORTIP", ""),
+            ("plumbline3", "hash:ip,port,net", "HASH_IPPORTNET", ""),
+            ("plumbline4", "bitmap:port", "BITMAP_PORT", "range 0-65535"),
+        )
+    ),
     Feature(
         "IP virtual servers",
         "CONFIG_IP_VS",
@@ -246,6 +270,25 @@ _IPVS = (
         "{ modprobe -q ip_vs; test -e /proc/net/ip_vs; } 2>/dev/null",
     ),
 )
+
+
+def _scheduler(name: str) -> Feature:
+    return Feature(f"the IPVS scheduler {name}", f"CONFIG_IP_VS_{name.upper()}", "ipvs", name)
+
+
+def _matches_of_ipvs(program: str) -> list[Feature]:
+    """What kube-proxy's rules in IPVS mode match by, besides what they have in common with those of iptables mode."""
+    sets = "ipset -exist create plumbline-match hash:ip && "
+    return [
+        Feature(f"the iptables match {name}", option, "sh", f"{before}{program} -w 5 -A {rule}")
+        for name, option, before, rule in (
+            ("set", "CONFIG_NETFILTER_XT_SET", sets, "INPUT -m set --match-set plumbline-match dst -j ACCEPT"),
+            ("ipvs", "CONFIG_NETFILTER_XT_MATCH_IPVS", "", "OUTPUT -m ipvs --ipvs -j ACCEPT"),
+            ("physdev", "CONFIG_NETFILTER_XT_MATCH_PHYSDEV", "", "INPUT -m physdev --physdev-is-in -j ACCEPT"),
+        )
+    ]
+
+
 # What the reference datapath loads, and the first kernels that have it:
 # https://docs.kernel.org/bpf/ (maps, program types), https://lwn.net/Articles/937652/ (links at interfaces).
 _BPF = (

@@ -35,6 +35,8 @@ SECONDARY_FAMILY = "[Feature:IPv6DualStack] Granular Checks: Services Secondary 
 ISSUES = "https://github.com/kubernetes/kubernetes/issues/"
 STALE_FLOWS_ONLY = "https://github.com/kubernetes/kubernetes/pull/127318"
 POD_LIFECYCLE = "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/"
+# What each scheduler is for, in the kernel's own words.
+IPVS_SCHEDULERS = "https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/net/netfilter/ipvs/Kconfig"
 NFTABLES = KEPS + "3866-nftables-proxy"
 RFC = "https://www.rfc-editor.org/rfc/"
 NAT_ICMP = RFC + "rfc5508#section-4.2"

@@ -70,7 +70,12 @@ def _check(speech: Speech, asked: Mapping[str, Any]) -> None:
     from clusters.errors import UsageError
 
     try:
-        found = host.check(asked["mode"], iptables_backend=asked["backend"], pod_network=asked["network"])
+        found = host.check(
+            asked["mode"],
+            iptables_backend=asked["backend"],
+            pod_network=asked["network"],
+            ipvs_scheduler=asked["scheduler"],
+        )
     except UsageError as error:
         speech.send(usage=str(error))
     else:

@@ -68,7 +68,12 @@ class Guests:
     def check(self, settings: Settings) -> dict[str, Any]:
         """What the guest's kernel is and can do (`clusters.host.HostReport`). Raises UsageError where it cannot."""
         talk = self._present()
-        question = {"mode": settings.mode, "backend": settings.iptables_backend, "network": settings.pod_network}
+        question = {
+            "mode": settings.mode,
+            "backend": settings.iptables_backend,
+            "network": settings.pod_network,
+            "scheduler": settings.ipvs_scheduler,
+        }
         talk.send({"check": question})
         answer = talk.receive(ANSWER_DEADLINE)
         if "usage" in answer:

@@ -71,6 +71,7 @@ def pytest_plumbline_proxy(settings: Settings, cluster: Cluster) -> Proxy:
         version=settings.version,
         mode=cast(Mode, settings.mode),
         sync=settings.sync,
+        scheduler=settings.ipvs_scheduler,
         ready_deadline=settings.ready_deadline,
     )
 

@@ -18,6 +18,7 @@ import yaml
 from clusters.errors import UsageError
 from clusters.lab.topology import MAX_NODES, MAX_PODS_PER_NODE, MIN_PODS_PER_NODE, POD_NETWORKS, LabPlan, PodNetwork
 from clusters.proxies.command import parse_command
+from clusters.proxies.kube_proxy import IPVS_SCHEDULERS
 from plugins.deviations import System
 from plugins.requirements import SCHEDULER, release
 
@@ -30,9 +31,7 @@ IPTABLES_BACKENDS = ("nft", "legacy")
 FAMILIES = {"dual": ("IPv4", "IPv6"), "ipv4": ("IPv4",), "ipv6": ("IPv6",)}
 # Options of the contract whose subject has not been built yet: option → (dest, the values that exist).
 BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "--proxy-mode": ("proxy_mode", (None, "iptables", "nftables", "ebpf")),
     "--cluster": ("cluster", (None, "lab")),
-    "--ipvs-scheduler": ("ipvs_scheduler", (None,)),
     "--baseline": ("baseline", (None,)),
     "--services": ("services", (None,)),
     "--endpoints-per-service": ("endpoints_per_service", (None,)),
@@ -61,6 +60,7 @@ class Settings:
     nodes: int = 3
     pods_per_node: int = 4
     iptables_backend: Literal["nft", "legacy"] | None = None
+    ipvs_scheduler: str | None = None
     pod_network: PodNetwork = "routed"
     control_plane: Literal["embedded", "real"] = "embedded"
     etcd: str | None = None
@@ -134,7 +134,8 @@ class Settings:
 
     def _about_proxy(self) -> str:
         if self.proxy == "kube-proxy":
-            return f"kube-proxy {self.version}, mode {self.mode}"
+            scheduler = f" with scheduler {self.ipvs_scheduler}" if self.ipvs_scheduler else ""
+            return f"kube-proxy {self.version}, mode {self.mode}{scheduler}"
         if self.proxy == "kube-router":
             return f"kube-router {self.version} as service proxy, mode {self.mode}"
         if self.proxy == "ebpf":
@@ -172,7 +173,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add("--features", metavar="FILE", help="YAML: features, settle and scheduler that the proxy declares")
     add("--known-failures", metavar="FILE", help="lines 'ID [AXIS=VALUE …]': what is known to fail")
-    add("--ipvs-scheduler", metavar="NAME", help="the IPVS scheduler")
+    add("--ipvs-scheduler", metavar="NAME", help=f"the IPVS scheduler (default rr): {', '.join(IPVS_SCHEDULERS)}")
     add("--iptables-backend", metavar="nft|legacy", help="which iptables the proxy uses")
     add("--cluster", metavar="|".join(CLUSTERS), help="where the dataplane runs (default: lab)")
     add("--nodes", type=int, default=3, metavar="N", help="nodes of the lab (default 3)")
@@ -269,6 +270,7 @@ def parse(options: argparse.Namespace) -> Settings:
         nodes=options.nodes,
         pods_per_node=options.pods_per_node,
         iptables_backend=options.iptables_backend,
+        ipvs_scheduler=options.ipvs_scheduler,
         pod_network=options.pod_network,
         control_plane=options.control_plane,
         announcer=_announcer(options),
@@ -292,12 +294,15 @@ def _known_words(options: argparse.Namespace) -> None:
         ("--pod-network", options.pod_network, POD_NETWORKS),
         ("--announcer", options.announcer, ANNOUNCERS),
         ("--iptables-backend", options.iptables_backend, IPTABLES_BACKENDS),
+        ("--ipvs-scheduler", options.ipvs_scheduler, IPVS_SCHEDULERS),
     )
     for option, value, known in words:
         if option == "--proxy-mode" and value == "userspace":
             raise UsageError("--proxy-mode=userspace was removed in Kubernetes 1.26; use iptables, ipvs or nftables")
         if value is not None and value not in known:
             raise UsageError(f"{option}={value} is unknown; choose one of {', '.join(known)}")
+    if options.ipvs_scheduler and options.proxy_mode != "ipvs":
+        raise UsageError("--ipvs-scheduler is kube-proxy's in mode ipvs; say --proxy-mode=ipvs, or leave it out")
     for option, (dest, built) in BUILT.items():
         value = getattr(options, dest)
         if value not in built:
@@ -340,7 +345,7 @@ def _proxy_and_mode(options: argparse.Namespace) -> tuple[str, str]:
 
 def _kube_proxy(options: argparse.Namespace, mode: str | None) -> tuple[str, str]:
     if mode is None:
-        raise UsageError("name the mode to judge: --proxy-mode=iptables, --proxy-mode=nftables or --proxy-mode=ebpf")
+        raise UsageError("name the mode to judge: --proxy-mode=iptables, nftables, ipvs or ebpf")
     if options.iptables_backend and mode not in ("iptables", "ipvs"):
         raise UsageError(f"--iptables-backend says how iptables and ipvs mode write rules; leave it out with {mode}")
     return "kube-proxy", mode

@@ -18,8 +18,9 @@ class Record:
     """Filled while the test runs; `as_dict` is the contract of `report/requirements.jsonl`.
 
     `undeclared` are the features that the proxy does not declare, and whether this test found them to work (None: it
-    was not tried). `latest` is all of the latest probe, for this process only; `watched` are the packets that the
-    test itself looked at, by role and place.
+    was not tried). `checks` are of whom a scheduler chose: null model, flows, the model's chance of what was seen,
+    and what would have been noticed. `latest` is all of the latest probe, for this process only; `watched` are the
+    packets that the test itself looked at, by role and place.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Record:
     observations: list[dict[str, Any]] = field(default_factory=list)
     where: str | None = None
     proxy_config: Mapping[str, Any] = field(default_factory=dict)
+    checks: list[dict[str, Any]] = field(default_factory=list)
     settle_s: float | None = None
     settled: bool = True
     oracle_asked: bool = False
@@ -76,6 +78,7 @@ class Record:
             "observations": self.observations,
             "where": self.where,
             "proxy_config": dict(self.proxy_config),
+            "checks": self.checks,
             "settle_s": self.settle_s,
             "settled": self.settled,
             "oracle_asked": self.oracle_asked,

@@ -48,7 +48,7 @@ class Run:
         """Bring up lab and proxy. Raises UsageError, ProxyError or PlumblineError, leaving nothing behind."""
         settings = self.settings
         families: tuple[Family, ...] = tuple("IPv6" if name == "IPv6" else "IPv4" for name in settings.families)
-        deadlines = Deadlines.of(settings.sync, settings.deadline_scale)
+        deadlines = Deadlines.of(settings.sync, settings.deadline_scale, settings.mode)
         try:
             started = time.monotonic()
             provider = self.hook.pytest_plumbline_cluster(

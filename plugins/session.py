@@ -46,6 +46,7 @@ REPRODUCING = (
     "--control-plane",
     "--announcer",
     "--iptables-backend",
+    "--ipvs-scheduler",
     "--family",
     "--k8s-release",
     "--features",
@@ -182,7 +183,10 @@ def _with_kernel(settings: Settings, config: pytest.Config) -> Settings:
     """Add what the kernel can do, which a guest is booted for: the one that runs the tests, unless xdist does."""
     if settings.guest is None:
         report = host.check(
-            settings.mode, iptables_backend=settings.iptables_backend, pod_network=settings.pod_network
+            settings.mode,
+            iptables_backend=settings.iptables_backend,
+            pod_network=settings.pod_network,
+            ipvs_scheduler=settings.ipvs_scheduler,
         ).as_dict()
     else:
         _make_report_directory(Path(settings.report))

@@ -53,9 +53,14 @@ class Deadlines:
     failover: float = 10.0
 
     @classmethod
-    def of(cls, sync: Literal["fast", "default"], factor: float) -> "Deadlines":
-        """For a proxy's way of syncing, times `--deadline-scale`."""
+    def of(cls, sync: Literal["fast", "default"], factor: float, mode: str = "") -> "Deadlines":
+        """For a proxy's way of syncing, times `--deadline-scale`.
+
+        In mode ipvs kube-proxy runs a program for each entry of a set, and thirty before: in a slow kernel, minutes.
+        """
         base = cls() if sync == "fast" else cls(settle=30.0, after_failure=8.0)
+        if mode == "ipvs":
+            base = replace(base, settle=120.0, after_failure=30.0)
         return cls(*(getattr(base, one.name) * factor for one in fields(base)))
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from clusters.observation import FlowOutcome
 from plugins.flows import Flows, Prober, ViolationError
 from plugins.services import Target
-from plugins.statistics import ALPHA, Effect, Repeats, Spread
+from plugins.statistics import ALPHA, Effect, Following, Repeats, Rule, Spread, chance_of_counts
 
 
 def must_be_even(vantage: Prober, targets: Sequence[Target], effect: Effect) -> None:
@@ -32,6 +32,7 @@ def must_fit(vantage: Prober, target: Target, spread: Spread, effect: str) -> No
     counts = counts_of(flows)
     note(flows, f"even shares; {spread.flows} flows notice {effect} with a chance of {spread.power:.4f}")
     chance = spread.chance(counts)
+    checked(flows, "even shares", spread.flows, chance, f"{effect}, with a chance of {spread.power:.4f}")
     if chance < ALPHA:
         raise ViolationError(
             f"endpoints got {', '.join(map(str, counts))} of {spread.flows} flows, which a fair choice gives with "
@@ -48,6 +49,7 @@ def must_be_independent(vantage: Prober, targets: Sequence[Target]) -> None:
         note(flows, f"independent choices; half as many repeats or half more, with a chance of {repeats.power:.4f}")
         choices = choices_of(flows)
         chance = repeats.chance(choices)
+        checked(flows, "independent choices", len(choices), chance, "half as many repeats, or half more")
         if chance < ALPHA:
             same = sum(one == other for one, other in pairwise(choices))
             raise ViolationError(
@@ -56,19 +58,29 @@ def must_be_independent(vantage: Prober, targets: Sequence[Target]) -> None:
             )
 
 
-def must_take_turns(flows: Flows) -> None:
-    """Of one stream of flows, no endpoint that the model allows may get two more than another."""
+def must_follow(flows: Sequence[Flows], rule: Rule, model: str) -> None:
+    """Of flows to one target, opened one after the other, each must go where the rule lets it."""
     __tracebackhide__ = True
-    counts = counts_of(answered(flows))
-    if max(counts) - min(counts) > 1:
-        raise ViolationError(f"endpoints got {', '.join(map(str, counts))} flows, which are no turns")
+    choices = [choice for one in flows for choice in choices_of(answered(one))]
+    places = sorted(str(answer) for answer in flows[0].verdict.answers)
+    found = Following.of(rule, len(places), [places.index(choice) for choice in choices])
+    notices = f"a random choice, which follows with a chance of {found.blind:.1g}"
+    checked(flows[0], model, len(choices), float(found.broken_at is None), notices)
+    if found.broken_at is not None:
+        before = Counter(choices[: found.broken_at - 1])
+        had = ", ".join(str(before[place]) for place in places)
+        raise ViolationError(
+            f"flow {found.broken_at} went to {choices[found.broken_at - 1]} when {', '.join(places)} had {had} "
+            f"flows, which is not {model}"
+        )
 
 
-def must_have_counts(flows: Sequence[Flows], expected: Sequence[int]) -> None:
+def must_have_counts(flows: Sequence[Flows], expected: Sequence[int], model: str = "by weight") -> None:
     """What the endpoints got of these flows, fewest first, must be exactly this."""
     __tracebackhide__ = True
     counts = sorted(sum((Counter(choices_of(answered(one))) for one in flows), Counter()).values())
     counts = [0] * (len(expected) - len(counts)) + counts
+    exact(flows[0], model, counts, expected)
     if counts != sorted(expected):
         raise ViolationError(
             f"endpoints got {', '.join(map(str, counts))} flows, but should {', '.join(map(str, sorted(expected)))}"
@@ -113,6 +125,18 @@ def answered(flows: Flows) -> Flows:
     if unanswered:
         raise ViolationError(f"{unanswered} of {len(flows.observations)} flows were not answered")
     return flows
+
+
+def checked(flows: Flows, model: str, count: int, chance: float, notices: str) -> None:
+    """Put a check into the record: the model's chance of what was seen, and what else would have been noticed."""
+    flows.record.checks.append({"model": model, "flows": count, "chance": chance, "notices": notices})
+
+
+def exact(flows: Flows, model: str, counts: Sequence[int], expected: Sequence[int]) -> None:
+    """The same of a model that leaves nothing to chance."""
+    blind = chance_of_counts(expected)
+    fits = float(sorted(counts) == sorted(expected))
+    checked(flows, model, sum(expected), fits, f"a random choice, which fits with a chance of {blind:.1g}")
 
 
 def note(flows: Flows, expected: str) -> None:

@@ -7,7 +7,8 @@ docs/statistics.md lists every check with its numbers.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -143,3 +144,72 @@ def shared_by_weight(weights: Sequence[int], flows: int, *, ahead: int) -> list[
         best = min(range(len(weights)), key=lambda place: ((active[place] + ahead) / weights[place], place))
         active[best] += 1
     return active
+
+
+Rule = Callable[[Sequence[int], Sequence[int]], frozenset[int]]
+"""A null model that leaves little to chance: flows at each endpoint and the choices so far → who may be next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Whether choices follow a rule: the first of them (from 1) that does not, and how often random ones would."""
+
+    broken_at: int | None
+    blind: float
+
+    @classmethod
+    def of(cls, rule: Rule, endpoints: int, choices: Sequence[int]) -> "Following":
+        """Choices are places from 0, of flows that were opened one after the other and did not end."""
+        active, blind, broken = [0] * endpoints, 1.0, None
+        for number, choice in enumerate(choices, start=1):
+            allowed = rule(active, choices[: number - 1])
+            if choice not in allowed and broken is None:
+                broken = number
+            blind *= len(allowed) / endpoints
+            active[choice] += 1
+        return cls(broken, blind)
+
+
+def fewest(active: Sequence[int], _: Sequence[int]) -> frozenset[int]:
+    """Whoever has the fewest flows: by turns, and by connections, where weights are equal and none ends."""
+    return frozenset(place for place, count in enumerate(active) if count == min(active))
+
+
+def same_endpoint(active: Sequence[int], before: Sequence[int]) -> frozenset[int]:
+    """Whoever was first."""
+    return frozenset(before[:1]) or fewest(active, before)
+
+
+def locality(active: Sequence[int], before: Sequence[int]) -> frozenset[int]:
+    """An address keeps its endpoint, of weight 1, until that has more flows than its weight while another is idle."""
+    return _unless_overloaded(active, frozenset(before[-1:]))
+
+
+def locality_replicated(active: Sequence[int], before: Sequence[int]) -> frozenset[int]:
+    """The same with a set of endpoints, of which the least busy is asked: whoever takes over is added to it."""
+    return _unless_overloaded(active, frozenset(before))
+
+
+def overflow(active: Sequence[int], _: Sequence[int]) -> frozenset[int]:
+    """An endpoint of weight 1 takes flows until it has more than its weight, then the next does."""
+    begun = frozenset(place for place, count in enumerate(active) if count == 1)
+    return begun or frozenset(place for place, count in enumerate(active) if count == 0)
+
+
+def _unless_overloaded(active: Sequence[int], serving: frozenset[int]) -> frozenset[int]:
+    idle = frozenset(place for place, count in enumerate(active) if count == 0)
+    least = min((active[place] for place in serving), default=0)
+    if not serving or (least > 1 and idle):
+        return idle
+    return frozenset(place for place in serving if active[place] == least)
+
+
+def chance_of_counts(counts: Sequence[int]) -> float:
+    """How often a random choice gives these counts, whichever endpoint has which: what an exact check cannot tell."""
+    total, arrangements = sum(counts), math.factorial(len(counts))
+    for same in Counter(counts).values():
+        arrangements //= math.factorial(same)
+    ways = math.factorial(total)
+    for count in counts:
+        ways //= math.factorial(count)
+    return arrangements * ways / len(counts) ** total

@@ -39,6 +39,7 @@ class ProxyConfiguration:
     localhost_node_ports: bool | None = None
     masquerade_all: bool | None = None
     tcp_be_liberal: bool | None = None
+    strict_arp: bool | None = None
     detect_local_mode: DetectLocalMode | None = None
     bridge_interface: str | None = None
     interface_name_prefix: str | None = None
@@ -158,6 +159,7 @@ KEYS: Mapping[str, tuple[str, Any]] = {
     "localhostNodePorts": ("localhost_node_ports", _switch),
     "masqueradeAll": ("masquerade_all", _switch),
     "tcpBeLiberal": ("tcp_be_liberal", _switch),
+    "strictARP": ("strict_arp", _switch),
     "detectLocalMode": ("detect_local_mode", _mode),
     "bridgeInterface": ("bridge_interface", _word),
     "interfaceNamePrefix": ("interface_name_prefix", _word),

@@ -10,15 +10,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clusters.errors import PlumblineError, ProxyError
+from clusters.kernel import DEFAULT_SCHEDULER
 from clusters.proxies.base import Host, NodeProcesses, Place
 from clusters.proxies.configuration import DETAIL, ProxyConfiguration
 
 METRICS_PORT, HEALTH_PORT = 10249, 10256
+SCHEDULER = "scheduler-"
+_PERIODS = ("syncPeriod", "minSyncPeriod")
 Mode = Literal["iptables", "nftables", "ipvs"]
 RULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "iptables": (("iptables-save",), ("ip6tables-save",)),
     "nftables": (("nft", "list", "ruleset"),),
-    "ipvs": (("ipvsadm", "-Ln", "--stats"), ("ipset", "list"), ("iptables-save",), ("ip6tables-save",)),
+    "ipvs": (
+        # Most machines have no ipvsadm, and the kernel tells the same.
+        ("sh", "-c", "ipvsadm -Ln --stats 2>/dev/null || cat /proc/net/ip_vs"),
+        ("ipset", "list"),
+        ("iptables-save",),
+        ("ip6tables-save",),
+    ),
 }
 # What not every mode has: https://kubernetes.io/docs/reference/networking/virtual-ips/#migrating-from-iptables-mode-to-nftables
 LOCALHOST_NODE_PORTS = "localhost-node-ports"
@@ -29,12 +38,18 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "iptables": frozenset({LOCALHOST_NODE_PORTS, "invalid-dropped", "rules-restored", "scheduler-random"}),
     # Ports of a ClusterIP that no Service has are refused (KEP-3866).
     "nftables": frozenset({"unserved-ports-refused", "scheduler-random"}),
+    # Services' addresses are the node's own, on kube-ipvs0, and what no Service serves there is refused (1.27). Every
+    # sync looks at everything.
+    "ipvs": frozenset({"unserved-ports-refused", "rules-restored"}),
 }
+# Those of Linux 6.1: https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-ipvs has the same list.
+IPVS_SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "sed", "nq", "mh", "fo", "ovf")
 
 
-def features_of(mode: str) -> frozenset[str]:
-    """The features that kube-proxy has in a mode, of those that not every proxy has."""
-    return IN_EVERY_MODE | FEATURES.get(mode, frozenset())
+def features_of(mode: str, scheduler: str | None = None) -> frozenset[str]:
+    """The features that kube-proxy has in a mode, of those that not every proxy has; `mh` is Maglev hashing."""
+    name = (scheduler or DEFAULT_SCHEDULER).replace("mh", "maglev")
+    return IN_EVERY_MODE | FEATURES.get(mode, frozenset()) | ({f"{SCHEDULER}{name}"} if mode == "ipvs" else set())
 
 
 class KubeProxy(NodeProcesses):
@@ -51,6 +66,7 @@ class KubeProxy(NodeProcesses):
         version: str,
         mode: Mode,
         sync: Literal["fast", "default"] = "fast",
+        scheduler: str | None = None,
         ready_deadline: float = 60.0,
     ) -> None:
         super().__init__(host, ready_deadline)
@@ -58,11 +74,14 @@ class KubeProxy(NodeProcesses):
         self.version = version
         self.mode = mode
         self.sync = sync
-        self.features = features_of(mode)
+        self.scheduler = scheduler
+        self.features = features_of(mode, scheduler)
 
     def refuses(self, configuration: ProxyConfiguration) -> str | None:
         if configuration.localhost_node_ports and LOCALHOST_NODE_PORTS not in self.features:
             return f"kube-proxy has no localhost node ports in mode {self.mode}"
+        if configuration.strict_arp and self.mode != "ipvs":
+            return f"kube-proxy has no strictARP in mode {self.mode}"
         return None
 
     def argv(self, place: Place) -> Sequence[str]:
@@ -72,9 +91,6 @@ class KubeProxy(NodeProcesses):
     def configuration(self, place: Place) -> dict[str, Any]:
         """The KubeProxyConfiguration for a node."""
         wanted = self.configured.as_dict()
-        ours = {"minSyncPeriod": "10ms"} if self.sync == "fast" else {}
-        in_every_mode = ("masqueradeAll", "syncPeriod", "minSyncPeriod")
-        in_this_mode = (*in_every_mode, "localhostNodePorts") if self.mode == "iptables" else in_every_mode
         details = {key: wanted[key] for key in DETAIL.values() if key in wanted}
         return {
             **{key: wanted[key] for key in ("nodePortAddresses", "detectLocalMode") if key in wanted},
@@ -100,8 +116,22 @@ class KubeProxy(NodeProcesses):
             "oomScoreAdj": 0,
             "healthzBindAddress": f"0.0.0.0:{HEALTH_PORT}",
             "metricsBindAddress": f"127.0.0.1:{METRICS_PORT}",
-            self.mode: {**ours, **{key: wanted[key] for key in in_this_mode if key in wanted}},
+            **self._sections(wanted),
         }
+
+    def _sections(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """The parts that are one mode's own; ipvs mode reads `masqueradeAll` where iptables mode does."""
+        fast = {"minSyncPeriod": "10ms"} if self.sync == "fast" else {}
+        keys = {
+            "iptables": {"iptables": ("masqueradeAll", "localhostNodePorts", *_PERIODS)},
+            "nftables": {"nftables": ("masqueradeAll", *_PERIODS)},
+            "ipvs": {"ipvs": ("strictARP", *_PERIODS), "iptables": ("masqueradeAll",)},
+        }[self.mode]
+        found = {section: {key: wanted[key] for key in of if key in wanted} for section, of in keys.items()}
+        found[self.mode] = {**fast, **found[self.mode]}
+        if self.scheduler:
+            found[self.mode]["scheduler"] = self.scheduler
+        return found
 
     def is_up(self, node: str) -> bool:
         """Healthy, and in the mode that was asked for. Raises ProxyError if it runs in another."""

@@ -14,12 +14,12 @@ from plugins.requirements import requirement
 from plugins.spread import (
     choices_of,
     must_be_even,
+    must_follow,
     must_have_counts,
     must_keep_most,
-    must_take_turns,
     open_again,
 )
-from plugins.statistics import shared_by_weight
+from plugins.statistics import fewest, same_endpoint, shared_by_weight
 
 IPVS = VIRTUAL_IPS + "#proxy-mode-ipvs"
 # By which Services ask for their scheduler: of the reference, and of kube-router.
@@ -52,7 +52,7 @@ def four_in_turn(world):
 )
 def test_round_robin(world, service):
     for target in service.every_cluster_ip():
-        must_take_turns(world.vantage("pod").open(*target, count=22))
+        must_follow(one_by_one(world.vantage("pod"), target, 24), fewest, "turns")
 
 
 def weighing_three_two_one(world):
@@ -90,8 +90,8 @@ def test_least_connection(world, service):
     client = world.vantage("pod")
     for target in service.every_cluster_ip("TCP"):
         with ExitStack() as stack:
-            held = held_by(client, target, 6, stack)
-            must_have_counts(seen_on(client, target, held), [2, 2, 2])
+            held = held_by(client, target, 30, stack)
+            must_follow(seen_on(client, target, held), fewest, "fewest connections")
             left = choices_of(client.judged(*target, [held[0].first]))
             leaving = [flow for flow in held if str(flow.first.served_at) in left]
             for flow in leaving:
@@ -120,7 +120,7 @@ def test_shortest_expected_delay(world, service):
     for target in service.every_cluster_ip("TCP"):
         with ExitStack() as stack:
             held = held_by(client, target, 8, stack)
-            must_have_counts(seen_on(client, target, held), shared_by_weight([9, 1, 1], 8, ahead=1))
+            must_have_counts(seen_on(client, target, held), shared_by_weight([9, 1, 1], 8, ahead=1), "least delay")
 
 
 def strong_and_weak_without_queue(world):
@@ -141,9 +141,9 @@ def test_never_queue(world, service):
     for target in service.every_cluster_ip("TCP"):
         with ExitStack() as stack:
             held = held_by(client, target, 3, stack)
-            must_have_counts(seen_on(client, target, held), [1, 1, 1])
+            must_have_counts(seen_on(client, target, held), [1, 1, 1], "idle first")
             held += held_by(client, target, 5, stack)
-            must_have_counts(seen_on(client, target, held), [1, 1, 6])
+            must_have_counts(seen_on(client, target, held), [1, 1, 6], "least delay")
 
 
 def six_by_source(world):
@@ -165,7 +165,7 @@ def test_source_hashing(world, service):
     for target in some(service.every_cluster_ip()):
         found = [world.vantage("pod").open(*target, count=12), *(one.open(*target, count=12) for one in clients)]
         for flows in found:
-            flows.must_reach_exactly(frozenset(list(flows.backends)[:1]))
+            must_follow([flows], same_endpoint, "one endpoint for a client")
         assert len({name for flows in found for name in flows.backends}) > 1
 
 
@@ -187,9 +187,8 @@ def test_destination_hashing(world, service):
     node = world.nodes[0]
     clients = [world.prober(one.vantage) for one in (*node.backends, node.host_backend)]
     for target in some(service.every_cluster_ip()):
-        first = world.vantage("pod").open(*target, count=12)
-        for flows in (first, *(client.open(*target, count=12) for client in clients)):
-            flows.must_reach_exactly(frozenset(list(first.backends)[:1]))
+        found = [client.open(*target, count=12) for client in (world.vantage("pod"), *clients)]
+        must_follow(found, same_endpoint, "one endpoint for an address")
 
 
 def four_by_maglev(world):
@@ -230,6 +229,11 @@ def test_maglev_moves_few(world, service):
 
     for flows, target in zip(before, targets, strict=True):
         must_keep_most(flows, open_again(client, target, flows), least=0.75)
+
+
+def one_by_one(client, target, count):
+    """Flows of which each is over before the next begins."""
+    return [client.open(*target) for _ in range(count)]
 
 
 def held_by(client, target, count, stack):

@@ -20,6 +20,7 @@ class Schedulers:
         self._chance = chance
         self._turns: Counter[Address] = Counter()
         self.active: Counter[Address] = Counter()
+        self._serving: dict[Address, list[Endpoint]] = {}
 
     def choose(
         self,
@@ -40,7 +41,7 @@ class Schedulers:
                 turns = [one for one in endpoints for _ in range(weights[one])]
                 self._turns[request.dst] += 1
                 return turns[self._turns[request.dst] % len(turns)]
-            case "lc":
+            case "lc" | "wlc":
                 return min(endpoints, key=lambda one: self._busy(one) / weights[one])
             case "sed":
                 return min(endpoints, key=lambda one: (self._busy(one) + 1) / weights[one])
@@ -50,9 +51,25 @@ class Schedulers:
                 return random.Random(src.ip).choice(endpoints)
             case "dh":
                 return random.Random(request.dst.ip).choice(endpoints)
+            case "lblc" | "lblcr" as asked:
+                return self._by_locality(endpoints, request.dst, replicated=asked == "lblcr")
+            case "fo":
+                return endpoints[0]
+            case "ovf":
+                return next(one for one in endpoints if self._busy(one) <= weights[one])
             case "maglev":  # few flows move by the highest random weight, too
                 return max(endpoints, key=lambda one: random.Random(f"{one}{src}{request.dst}").random())
         return self._chance.choice(endpoints)
+
+    def _by_locality(self, endpoints: Sequence[Endpoint], dst: Address, *, replicated: bool) -> Endpoint:
+        serving = [one for one in self._serving.get(dst, ()) if one in endpoints] or [endpoints[0]]
+        chosen = min(serving, key=self._busy)
+        idle = [one for one in endpoints if not self._busy(one)]
+        if self._busy(chosen) > 1 and idle:
+            chosen = idle[0]
+            serving = [*serving, chosen] if replicated else [chosen]
+        self._serving[dst] = serving
+        return chosen
 
     def _busy(self, endpoint: Endpoint) -> int:
         return self.active[Address(endpoint.address, endpoint.port)]

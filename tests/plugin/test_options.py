@@ -38,7 +38,7 @@ def configured(pytester: pytest.Pytester, *arguments: str) -> pytest.Config:
     return pytester.parseconfigure(*where, *report, *arguments, str(ROOT / "conformance"))
 
 
-NAME_THE_MODE = "name the mode to judge: --proxy-mode=iptables, --proxy-mode=nftables or --proxy-mode=ebpf"
+NAME_THE_MODE = "name the mode to judge: --proxy-mode=iptables, nftables, ipvs or ebpf"
 BAD = [
     # A system under test.
     ([], HOW_TO_START),
@@ -101,6 +101,14 @@ BAD = [
     ),
     (["--proxy=kube-router", "--features=x"], "--features declares what a --proxy-command can do; leave it out"),
     ([*COMMAND, "--proxy=kube-router"], "--proxy-command says all about the proxy; leave out --proxy-mode"),
+    # IPVS.
+    (
+        ["--proxy-mode=ipvs", "--ipvs-scheduler=random"],
+        "=random is unknown; choose one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, mh, fo, ovf",
+    ),
+    (["--proxy-mode=nftables", "--ipvs-scheduler=rr"], "--ipvs-scheduler is kube-proxy's in mode ipvs; say"),
+    ([*COMMAND, "--ipvs-scheduler=rr"], "--ipvs-scheduler is kube-proxy's in mode ipvs; say --proxy-mode=ipvs"),
+    (["--proxy-mode=ebpf", "--ipvs-scheduler=rr"], "--ipvs-scheduler is kube-proxy's in mode ipvs; say"),
     # A command.
     (["--proxy-command=sh"], "--proxy-command needs --k8s-release=1.37 (or another)"),
     (["--proxy-command=", "--k8s-release=1.37"], "--proxy-command is empty; give a command such as"),
@@ -125,12 +133,7 @@ BAD = [
     (["--proxy-command=sh", "--k8s-release=latest"], "--k8s-release=latest is no Kubernetes release such as 1.37"),
     (["--proxy-command=sh", "--k8s-release=1"], "--k8s-release=1 is no Kubernetes release such as 1.37"),
     # Not part of this version.
-    (
-        ["--proxy-mode=ipvs"],
-        "--proxy-mode=ipvs is not part of this version of plumbline yet; it has iptables, nftables, ebpf",
-    ),
     (["--cluster=kind"], "--cluster=kind is not part of this version of plumbline yet; it has lab"),
-    ([*COMMAND, "--ipvs-scheduler=rr"], "--ipvs-scheduler=rr is not part of this version"),
     ([*COMMAND, "--iptables-backend=lega"], "--iptables-backend=lega is unknown; choose one of nft, legacy"),
     (["--proxy-mode=nftables", "--iptables-backend=nft"], "--iptables-backend says how iptables and ipvs mode write"),
     ([*COMMAND, "--pod-network=ipip"], "--pod-network=ipip is unknown; choose one of routed, bridge, vxlan"),

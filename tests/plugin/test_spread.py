@@ -16,11 +16,12 @@ from plugins.settle import Deadlines, Settler
 from plugins.spread import (
     must_be_even,
     must_be_independent,
+    must_follow,
     must_have_counts,
     must_keep_most,
-    must_take_turns,
     open_again,
 )
+from plugins.statistics import ALPHA, fewest, same_endpoint
 from plugins.world import World
 from tests.plugin.fake_cluster import FakeCluster
 from tests.plugin.fake_proxy import FakeProxy
@@ -106,13 +107,35 @@ def test_silence_is_no_share(world: World) -> None:
         must_be_even(world.vantage("pod"), [target(nobody)], "half")
 
 
-def test_who_must_take_turns(world: World, service: Service) -> None:
+def test_choices_must_follow_a_rule(world: World, service: Service) -> None:
     bend(world, in_turn(0, 1, 2))
     client = world.vantage("pod")
-    must_take_turns(client.open(*target(service), count=22))
-    bend(world, in_turn(0, 0, 1, 2, 1, 2, 0))
-    with pytest.raises(ViolationError, match="endpoints got 4, 2, 2 flows, which are no turns"):
-        must_take_turns(client.open(*target(service), count=8))
+    must_follow([client.open(*target(service), count=22)], fewest, "turns")
+    bend(world, in_turn(0, 1, 1, 2))
+    flows = [client.open(*target(service)), client.open(*target(service), count=3)]
+    with pytest.raises(ViolationError, match=r"flow 3 went to \S+ when .* had 1, 1, 0 flows, which is not turns"):
+        must_follow(flows, fewest, "turns")
+
+
+def test_checks_are_recorded(world: World, service: Service) -> None:
+    bend(world, in_turn(0, 1, 2))
+    client = world.vantage("pod")
+    must_follow([client.open(*target(service), count=24)], fewest, "turns")
+    with pytest.raises(ViolationError):
+        must_follow([client.open(*target(service), count=24)], same_endpoint, "one endpoint")
+    with pytest.raises(ViolationError):
+        must_have_counts([client.open(*target(service), count=3)], [0, 1, 2], "by weight")
+    with pytest.raises(ViolationError):
+        must_be_independent(client, [target(service)])
+    found = world.record.as_dict()["checks"]
+    assert [(one["model"], one["flows"], one["chance"]) for one in found[:3]] == [
+        ("turns", 24, 1.0),
+        ("one endpoint", 24, 0.0),
+        ("by weight", 3, 0.0),
+    ]
+    assert [one["model"] for one in found[3:]] == ["independent choices"]
+    assert found[3]["chance"] < ALPHA
+    assert found[0]["notices"] == "a random choice, which follows with a chance of 6e-06"
 
 
 def test_counts_must_be_these(world: World, service: Service) -> None:

@@ -6,7 +6,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from plugins.statistics import ALPHA, POWER, Effect, Repeats, Spread, shared_by_weight
+from plugins.statistics import (
+    ALPHA,
+    POWER,
+    Effect,
+    Following,
+    Repeats,
+    Rule,
+    Spread,
+    chance_of_counts,
+    fewest,
+    locality,
+    locality_replicated,
+    overflow,
+    same_endpoint,
+    shared_by_weight,
+)
 from tests.plugin.runs import ROOT
 
 PLANS: list[tuple[int, Effect]] = [(2, "half"), (3, "half"), (4, "half"), (9, "double")]
@@ -94,6 +109,52 @@ def test_a_simulation_of_what_compares() -> None:
     assert shared_by_weight([3, 1, 1], 50, ahead=0) == [30, 10, 10]
     assert shared_by_weight([9, 1, 1], 8, ahead=1) == [8, 0, 0]
     assert sum(shared_by_weight([9, 1, 1], 8, ahead=0)[1:]) == 2, "what counts nothing ahead asks the idle first"
+
+
+FOLLOWED = [
+    (fewest, [0, 1, 2, 2, 0, 1], None),
+    (fewest, [0, 1, 0], 3),
+    (same_endpoint, [2, 2, 2], None),
+    (same_endpoint, [2, 2, 1], 3),
+    # Two, which is more than its weight, and another is idle; no other is, and it keeps them.
+    (locality, [0, 0, 1, 1, 2, 2, 2, 2], None),
+    (locality, [0, 0, 0], 3),
+    (locality, [0, 1], 2),
+    (locality, [0, 0, 1, 0], 4),
+    (locality, [0, 0, 1, 1, 2, 2, 0], 7),
+    (locality_replicated, [0, 0, 1, 1, 2, 2, 0, 1, 2], None),
+    (locality_replicated, [0, 0, 1, 0], 4),
+    (locality_replicated, [0, 1], 2),
+    (overflow, [1, 1, 0, 0, 2, 2], None),
+    (overflow, [1, 0], 2),
+    (overflow, [1, 1, 1], 3),
+]
+
+
+@pytest.mark.parametrize(("rule", "choices", "broken"), FOLLOWED)
+def test_who_may_be_next(rule: Rule, choices: list[int], broken: int | None) -> None:
+    assert Following.of(rule, 3, choices).broken_at == broken
+
+
+@pytest.mark.parametrize("rule", [fewest, same_endpoint, locality, locality_replicated, overflow])
+def test_a_random_choice_follows_as_seldom_as_stated(rule: Rule) -> None:
+    chance, followed, stated = random.Random(3), 0, 0.0
+    for _ in range(20_000):
+        choices: list[int] = []
+        found = Following.of(rule, 3, choices)
+        while len(choices) < 4 and found.broken_at is None:
+            choices.append(chance.randrange(3))
+            found = Following.of(rule, 3, choices)
+        if found.broken_at is None:
+            followed, stated = followed + 1, found.blind
+    assert followed / 20_000 == pytest.approx(stated, rel=0.2)
+
+
+def test_the_chance_of_counts() -> None:
+    assert chance_of_counts([2, 0]) == pytest.approx(1 / 2)
+    assert chance_of_counts([1, 1]) == pytest.approx(1 / 2)
+    assert chance_of_counts([1, 1, 1]) == pytest.approx(6 / 27)
+    assert sum(chance_of_counts(one) for one in ([3, 0, 0], [2, 1, 0], [1, 1, 1])) == pytest.approx(1)
 
 
 def test_the_page_has_these_numbers() -> None:
