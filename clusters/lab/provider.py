@@ -74,7 +74,10 @@ TO_PODS = {
     True: {"pod-interfaces": POD_BRIDGE, "pod-bridge": POD_BRIDGE},
 }
 # Sysctls that kube-proxy sets and never takes back, as a new node has them.
-UNSET = ("net/ipv4/conf/all/route_localnet", "net/netfilter/nf_conntrack_tcp_be_liberal")
+UNSET = (
+    *("net/ipv4/conf/all/route_localnet", "net/netfilter/nf_conntrack_tcp_be_liberal"),
+    *("net/ipv4/conf/all/arp_ignore", "net/ipv4/conf/all/arp_announce"),
+)
 EMPTY_TABLES = "".join(f"*{table}\nCOMMIT\n" for table in ("mangle", "nat", "filter"))
 NODE_DIAGNOSTICS = (
     ("conntrack", "-L"),

@@ -77,3 +77,25 @@ def test_ports_come_and_go(world, service):
 
     world.everywhere("pod", "node").each_must_reach_exactly(service.every_cluster_ip(), service)
     world.everywhere("pod", "node").each_must_stay_within_the_verdict(removed, count=4)
+
+
+def beside_a_process(world):
+    """A Service at a port where no process of a node listens; at its target port they do."""
+    return world.service(endpoints=world.backends(2))
+
+
+@requirement(
+    "clusterip.port.not-the-nodes-own",
+    must="A port of a ClusterIP that the Service does not have MUST NOT lead to a process of the node that listens "
+    "there at all of its addresses.",
+    level="extended",
+    since="1.27",
+    source="https://github.com/kubernetes/kubernetes/issues/72236",
+    arrange=beside_a_process,
+)
+@everywhere(protocol=["TCP", "UDP"], family=["IPv4", "IPv6"])
+def test_nodes_processes_are_not_there(world, service, protocol, family):
+    (listening, *_) = world.nodes[0].host_backend.ports
+    unserved = (service.cluster_ip(family, listening), protocol)
+
+    world.everywhere("pod", "node").each_must_stay_within_the_verdict([unserved], count=2)

@@ -6,9 +6,10 @@ endpoint, no reset.
 """
 
 from conformance.arrangements import with_every_frontend
-from conformance.sources import POD_LIFECYCLE, TERMINATING, VIRTUAL_IPS
+from conformance.sources import ISSUES, POD_LIFECYCLE, TERMINATING, VIRTUAL_IPS
 from plugins.requirements import requirement
 from plugins.slices import not_ready, terminating
+from plugins.spread import open_again
 
 NEEDS = ["external-client", "lb-route"]
 
@@ -100,3 +101,25 @@ def test_connection_goes_on_while_readiness_flaps(world, service):
             service.set_endpoints(endpoints)
             world.settle()
             connections.must_be_served_by(mine)
+
+
+@requirement(
+    "continuity.endpoints.source-ports-used-again",
+    must="A new connection from a source port that a connection to a removed endpoint had MUST reach one of the "
+    "endpoints that are left.",
+    level="extended",
+    since="1.20",
+    source=ISSUES + "81775",
+)
+def test_source_ports_are_used_again(world):
+    mine, other = world.backends(2)
+    service = world.service(endpoints=[mine])
+    world.settle()
+    clients, targets = [world.vantage("pod"), world.vantage("node")], service.every_cluster_ip("TCP")
+    before = [(client, target, client.open(*target, count=40)) for client in clients for target in targets]
+
+    service.set_endpoints([other])
+    world.settle()
+
+    for client, target, flows in before:
+        open_again(client, target, flows).must_reach_exactly(frozenset({other.name}))

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`externalIPs` that are a node's own address."""
+"""`externalIPs` that are a node's own address.
+
+Each test makes its own Service: a proxy that gives the address to every node cuts the node off from the others, and
+what was arranged beside it would suffer.
+"""
 
 from conformance.sources import SERVICE
 from plugins.requirements import requirement
@@ -22,10 +26,10 @@ def at_a_nodes_address(world):
     since="1.0",
     source=SOURCE,
     needs=["nodes:2", "external-client"],
-    arrange=at_a_nodes_address,
 )
-def test_nodes_address_leads_to_the_service(world, service):
-    there, _ = service
+def test_nodes_address_leads_to_the_service(world):
+    there, _ = at_a_nodes_address(world)
+    world.settle()
 
     world.everywhere("pod", "node", "outside").each_must_reach_exactly(there.every_external_ip(), there)
 
@@ -38,10 +42,10 @@ def test_nodes_address_leads_to_the_service(world, service):
     since="1.0",
     source=SOURCE,
     needs=["nodes:2", "external-client"],
-    arrange=at_a_nodes_address,
 )
-def test_node_goes_on_at_its_other_ports(world, service):
-    _, other = service
+def test_node_goes_on_at_its_other_ports(world):
+    _, other = at_a_nodes_address(world)
+    world.settle()
     process = other.endpoints[0]
     own = [target for family in world.families for target in other.at_endpoint(process, family)]
     targets = [*other.every_node_port(world.node_at("second")), *own]

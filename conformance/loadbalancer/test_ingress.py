@@ -66,10 +66,11 @@ def at_a_nodes_address(world):
     since="1.0",
     source=SERVICE_API + "#ServiceStatus",
     needs=["nodes:2", "external-client"],
-    arrange=at_a_nodes_address,
 )
-def test_nodes_own_address(world, service):
-    balanced, other = service
+def test_nodes_own_address(world):
+    # On its own: a proxy that gives the address to every node cuts the node off, and what is arranged beside it.
+    balanced, other = at_a_nodes_address(world)
+    world.settle()
     process = other.endpoints[0]
     own = [target for family in world.families for target in other.at_endpoint(process, family)]
     others = [*other.every_node_port(world.node_at("second")), *own]

@@ -18,7 +18,7 @@ SECOND = 1_000_000_000
 MARK = 0x2000_0000
 MODES = ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
 DETAILS = {"BridgeInterface": "bridgeInterface", "InterfaceNamePrefix": "interfaceNamePrefix"}
-IGNORED = ("tcpBeLiberal", "syncPeriod", "minSyncPeriod")  # nothing here goes by them
+IGNORED = ("tcpBeLiberal", "strictARP", "syncPeriod", "minSyncPeriod")  # nothing here goes by them
 PRIMARY = "primary"
 
 
