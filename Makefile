@@ -24,7 +24,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
 .PHONY: help certify test contract setup datapath lint format controls mutants versions control-plane bench hop soak
-.PHONY: kills fuzz property coverage clean
+.PHONY: kills fuzz property coverage schedulers clean
 .PHONY: system kube-proxy proxy programs
 
 help: ## list what make can do
@@ -93,11 +93,14 @@ property: $(READY) ## hold the model and the reference datapath against each oth
 coverage: $(READY) ## say which requirements stand for upstream's tests and for bugs of the past; writes docs/coverage.md
 	$(BIN)/python -m tests.coverage
 
+schedulers: setup ## judge each scheduler of kube-proxy's ipvs mode by its null model; writes docs/schedulers.md (ARGS)
+	$(BIN)/python -m tests.schedulers $(ARGS)
+
 clean: ## remove .venv, report/ and caches of this clone (not the cached kube-proxy)
 	rm -rf $(VENV) "$(REPORT)" .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Cheap enough to be looked at every time: five look-ups on PATH.
+# Cheap enough to be looked at every time: six look-ups on PATH.
 system:
 	@.ci/system-packages $(READY)
 

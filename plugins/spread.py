@@ -4,6 +4,7 @@
 Every flow has a source port of its own, every one must be answered, and nothing is tried again.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,7 +12,7 @@ from itertools import pairwise
 from clusters.observation import FlowOutcome
 from plugins.flows import Flows, Prober, ViolationError
 from plugins.services import Target
-from plugins.statistics import ALPHA, Effect, Following, Repeats, Rule, Spread, chance_of_counts
+from plugins.statistics import ALPHA, Effect, Following, Repeats, Rule, Spread, chance_of_at_least, chance_of_counts
 
 
 def must_be_even(vantage: Prober, targets: Sequence[Target], effect: Effect) -> None:
@@ -100,6 +101,9 @@ def must_keep_most(before: Flows, after: Flows, *, least: float) -> None:
     allowed = {str(answer) for answer in answered(after).verdict.answers}
     pairs = [pair for pair in zip(choices_of(before), choices_of(after), strict=True) if pair[0] in allowed]
     kept = sum(one == other for one, other in pairs)
+    blind = chance_of_at_least(math.ceil(least * len(pairs)), len(pairs), 1 / max(1, len(allowed)))
+    notices = f"a random choice, which keeps so many with a chance of {blind:.1g}"
+    checked(after, f"{least:.0%} stay", len(pairs), float(kept >= least * len(pairs)), notices)
     if not pairs or kept < least * len(pairs):
         raise ViolationError(
             f"{kept} of {len(pairs)} flows whose endpoint is still there kept it, but should {least:.0%}"

@@ -213,3 +213,10 @@ def chance_of_counts(counts: Sequence[int]) -> float:
     for count in counts:
         ways //= math.factorial(count)
     return arrangements * ways / len(counts) ** total
+
+
+def chance_of_at_least(successes: int, trials: int, chance: float) -> float:
+    """How often so many of independent trials succeed, or more."""
+    from scipy.special import bdtrc
+
+    return float(bdtrc(successes - 1, trials, chance)) if successes > 0 else 1.0

@@ -14,6 +14,7 @@ from plugins.statistics import (
     Repeats,
     Rule,
     Spread,
+    chance_of_at_least,
     chance_of_counts,
     fewest,
     locality,
@@ -148,6 +149,12 @@ def test_a_random_choice_follows_as_seldom_as_stated(rule: Rule) -> None:
         if found.broken_at is None:
             followed, stated = followed + 1, found.blind
     assert followed / 20_000 == pytest.approx(stated, rel=0.2)
+
+
+def test_the_chance_of_many() -> None:
+    assert chance_of_at_least(0, 5, 0.5) == 1
+    assert chance_of_at_least(5, 5, 0.5) == pytest.approx(1 / 32)
+    assert chance_of_at_least(4, 5, 0.5) == pytest.approx(6 / 32)
 
 
 def test_the_chance_of_counts() -> None:
