@@ -16,6 +16,13 @@ from clusters.proxies.configuration import DETAIL, ProxyConfiguration
 
 METRICS_PORT, HEALTH_PORT = 10249, 10256
 SCHEDULER = "scheduler-"
+# As often as there is something to do. In ipvs mode a sync looks at everything, by fifty programs, and by default
+# every 30 s: in a slow kernel that leaves no time for anything else.
+FAST: Mapping[str, Mapping[str, str]] = {
+    "iptables": {"minSyncPeriod": "10ms"},
+    "nftables": {"minSyncPeriod": "10ms"},
+    "ipvs": {"minSyncPeriod": "10ms", "syncPeriod": "10m"},
+}
 _PERIODS = ("syncPeriod", "minSyncPeriod")
 Mode = Literal["iptables", "nftables", "ipvs"]
 RULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -121,7 +128,7 @@ class KubeProxy(NodeProcesses):
 
     def _sections(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """The parts that are one mode's own; ipvs mode reads `masqueradeAll` where iptables mode does."""
-        fast = {"minSyncPeriod": "10ms"} if self.sync == "fast" else {}
+        fast = FAST[self.mode] if self.sync == "fast" else {}
         keys = {
             "iptables": {"iptables": ("masqueradeAll", "localhostNodePorts", *_PERIODS)},
             "nftables": {"nftables": ("masqueradeAll", *_PERIODS)},

@@ -13,7 +13,7 @@ import pytest
 from clusters.proxies.base import Host, Place
 from clusters.proxies.command import CommandProxy
 from clusters.proxies.configuration import DEFAULT, KEYS, PLACEHOLDERS, ProxyConfiguration
-from clusters.proxies.kube_proxy import KubeProxy, Mode
+from clusters.proxies.kube_proxy import KubeProxy, Mode, features_of
 from clusters.proxies.none import NoProxy
 from tests.plugin.miniature import HEAD
 from tests.plugin.runs import EVERY_FEATURE, Finished, runs
@@ -31,7 +31,7 @@ CANNOT = "the proxy's configuration cannot be set from here"
     "text",
     [
         "{masqueradeAll: true}",
-        "{localhostNodePorts: false, tcpBeLiberal: true}",
+        "{localhostNodePorts: false, tcpBeLiberal: true, strictARP: true}",
         "{nodePortAddresses: [primary]}",
         "{nodePortAddresses: [192.0.2.0/24, <lan-ipv6>], syncPeriod: 1s, minSyncPeriod: 10ms}",
         "{detectLocalMode: NodeCIDR}",
@@ -276,8 +276,12 @@ def host() -> Host:
     )
 
 
-def kube_proxy(mode: Mode, configured: ProxyConfiguration) -> dict[str, Any]:
-    proxy = KubeProxy(host(), binary=Path("kube-proxy"), version="1.37.1", mode=mode)
+def a_kube_proxy(mode: Mode, scheduler: str | None = None) -> KubeProxy:
+    return KubeProxy(host(), binary=Path("kube-proxy"), version="1.37.1", mode=mode, scheduler=scheduler)
+
+
+def kube_proxy(mode: Mode, configured: ProxyConfiguration, *, scheduler: str | None = None) -> dict[str, Any]:
+    proxy = a_kube_proxy(mode, scheduler)
     proxy.configured = configured
     return proxy.configuration(PLACE)
 
@@ -322,6 +326,30 @@ def test_kube_proxys_file_has_each_key_in_its_place(mode: Mode) -> None:
     assert file["conntrack"]["maxPerCore"] == 0
     expected: dict[str, object] = {"minSyncPeriod": "10ms", "masqueradeAll": True, "syncPeriod": "2s"}
     assert file[mode] == (expected | {"localhostNodePorts": False} if mode == "iptables" else expected)
+
+
+def test_ipvs_mode_has_a_section_of_its_own_and_reads_one_key_of_another() -> None:
+    asked = ProxyConfiguration.parse("{masqueradeAll: true, strictARP: true, syncPeriod: 2s}")
+    file = kube_proxy("ipvs", asked, scheduler="lc")
+    assert file["mode"] == "ipvs"
+    assert file["ipvs"] == {"minSyncPeriod": "10ms", "strictARP": True, "syncPeriod": "2s", "scheduler": "lc"}
+    assert file["iptables"] == {"masqueradeAll": True}
+    assert kube_proxy("ipvs", DEFAULT)["ipvs"] == {"minSyncPeriod": "10ms", "syncPeriod": "10m"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_strict_arp_is_a_matter_of_ipvs_mode_alone(mode: Mode) -> None:
+    strict = ProxyConfiguration.parse("{strictARP: true}")
+    assert a_kube_proxy(mode).refuses(strict) == f"kube-proxy has no strictARP in mode {mode}"
+    assert a_kube_proxy("ipvs").refuses(strict) is None
+
+
+def test_a_scheduler_is_a_feature_of_ipvs_mode() -> None:
+    assert "scheduler-rr" in features_of("ipvs")
+    assert "scheduler-lblcr" in features_of("ipvs", "lblcr")
+    assert "scheduler-maglev" in features_of("ipvs", "mh")
+    assert sum(name.startswith("scheduler-") for name in features_of("ipvs", "mh")) == 1
+    assert "scheduler-random" in features_of("iptables")
 
 
 @pytest.mark.parametrize("mode", MODES)

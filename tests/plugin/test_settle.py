@@ -279,3 +279,10 @@ def test_a_proxy_at_its_default_period_has_more_time() -> None:
     assert slow.settle > fast.settle
     assert slow.after_failure > fast.after_failure
     assert slow.probe == fast.probe
+
+
+def test_ipvs_mode_has_more_time_to_settle_and_no_more_to_answer() -> None:
+    quick, slow = Deadlines.of("fast", 2.0), Deadlines.of("fast", 2.0, "ipvs")
+    assert slow.settle > quick.settle
+    assert slow.after_failure > quick.after_failure
+    assert (slow.probe, slow.poll, slow.quiet) == (quick.probe, quick.poll, quick.quiet)
