@@ -93,7 +93,7 @@ def _unsupported(record: Record, features: Sequence[str], *, works: bool | None 
 def _features(settings: Settings) -> frozenset[str] | None:
     """The features the proxy declares; None where nobody says, and each requirement is given its chance."""
     if settings.proxy == "kube-proxy":
-        return features_of(settings.mode)
+        return features_of(settings.mode, settings.ipvs_scheduler)
     if settings.proxy == "kube-router":
         return KubeRouter.features
     if settings.proxy == "ebpf":

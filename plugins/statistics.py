@@ -212,7 +212,7 @@ def chance_of_counts(counts: Sequence[int]) -> float:
     ways = math.factorial(total)
     for count in counts:
         ways //= math.factorial(count)
-    return arrangements * ways / len(counts) ** total
+    return float(arrangements * ways / len(counts) ** total)
 
 
 def chance_of_at_least(successes: int, trials: int, chance: float) -> float:

@@ -24,6 +24,12 @@ FAST: Mapping[str, Mapping[str, str]] = {
     "ipvs": {"minSyncPeriod": "10ms", "syncPeriod": "10m"},
 }
 _PERIODS = ("syncPeriod", "minSyncPeriod")
+# In which section of its file each mode reads which keys.
+SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "iptables": {"iptables": ("masqueradeAll", "localhostNodePorts", *_PERIODS)},
+    "nftables": {"nftables": ("masqueradeAll", *_PERIODS)},
+    "ipvs": {"ipvs": ("strictARP", *_PERIODS), "iptables": ("masqueradeAll",)},
+}
 Mode = Literal["iptables", "nftables", "ipvs"]
 RULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "iptables": (("iptables-save",), ("ip6tables-save",)),
@@ -129,12 +135,10 @@ class KubeProxy(NodeProcesses):
     def _sections(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """The parts that are one mode's own; ipvs mode reads `masqueradeAll` where iptables mode does."""
         fast = FAST[self.mode] if self.sync == "fast" else {}
-        keys = {
-            "iptables": {"iptables": ("masqueradeAll", "localhostNodePorts", *_PERIODS)},
-            "nftables": {"nftables": ("masqueradeAll", *_PERIODS)},
-            "ipvs": {"ipvs": ("strictARP", *_PERIODS), "iptables": ("masqueradeAll",)},
-        }[self.mode]
-        found = {section: {key: wanted[key] for key in of if key in wanted} for section, of in keys.items()}
+        found: dict[str, dict[str, Any]] = {
+            section: {key: wanted[key] for key in keys if key in wanted}
+            for section, keys in SECTIONS[self.mode].items()
+        }
         found[self.mode] = {**fast, **found[self.mode]}
         if self.scheduler:
             found[self.mode]["scheduler"] = self.scheduler
