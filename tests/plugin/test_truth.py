@@ -19,6 +19,7 @@ CONTRACT = {
     "observations",
     "where",
     "proxy_config",
+    "checks",
     "settle_s",
     "settled",
     "oracle_asked",
