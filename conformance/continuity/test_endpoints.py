@@ -110,11 +110,11 @@ def test_connection_goes_on_while_readiness_flaps(world, service):
     level="extended",
     since="1.20",
     source=ISSUES + "81775",
+    arrange=lambda world: world.service(endpoints=world.backends(1)),
+    changes=True,
 )
-def test_source_ports_are_used_again(world):
-    mine, other = world.backends(2)
-    service = world.service(endpoints=[mine])
-    world.settle()
+def test_source_ports_are_used_again(world, service):
+    _, other = world.backends(2)
     clients, targets = [world.vantage("pod"), world.vantage("node")], service.every_cluster_ip("TCP")
     before = [(client, target, client.open(*target, count=40)) for client in clients for target in targets]
 

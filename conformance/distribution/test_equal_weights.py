@@ -154,6 +154,10 @@ def test_overflow(world, service):
             must_hold(world, target, 2 * ENDPOINTS, overflow, "overflow")
 
 
+def four_to_fail_over(world):
+    return scheduled(world, "fo", 4)
+
+
 @requirement(
     "distribution.fo.one-until-it-goes",
     must="Weighted failover MUST give all new connections to one endpoint, and all to another when that one goes.",
@@ -161,18 +165,17 @@ def test_overflow(world, service):
     since="1.8",
     source=IPVS_SCHEDULERS,
     features=["scheduler-fo"],
+    arrange=four_to_fail_over,
+    changes=True,
 )
-def test_failover(world):
-    backends = world.backends(4)
-    service = scheduled(world, "fo", 4)
+def test_failover(world, service):
     client, targets = world.vantage("pod"), some(service.every_cluster_ip())
-    world.settle()
     found = [client.open(*target, count=24) for target in targets]
     for flows in found:
         must_follow([flows], same_endpoint, "one endpoint")
 
     gone = {name for flows in found for name in flows.backends}
-    service.set_endpoints([one for one in backends if one.name not in gone])
+    service.set_endpoints([one for one in world.backends(4) if one.name not in gone])
     world.settle()
 
     for target in targets:
