@@ -24,6 +24,7 @@ def test_the_least_chance_stands_for_all(tmp_path: Path) -> None:
         "| `rr` | turns | `distribution.rr.turns` | 48 | 0 | fail | anything |",
     ]
     assert page(rows).endswith(f"{rows[0].line()}\n")
+    assert "\n\nOn a slow day.\n\n| scheduler |" in page(rows, "On a slow day.")
 
 
 def test_a_chance_is_shown(tmp_path: Path) -> None:
