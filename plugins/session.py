@@ -15,6 +15,7 @@ from clusters import binaries, host
 from clusters.errors import UsageError
 from clusters.proxies.command import check_program
 from clusters.proxies.reference import own_version
+from clusters.store import Say
 from plugins import deviations, hooks, kernels, known_bugs
 from plugins.guests import GUESTS, Guests
 from plugins.options import Settings, add_options, asked_for, parse
@@ -137,18 +138,14 @@ def _complete(settings: Settings, config: pytest.Config) -> Settings:
     """Add what only the machine knows: its abilities, and where the proxy's binary is."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     say = terminal.write_line if terminal else print
+    # What is named is looked at first: that takes no time, while a guest takes seconds to boot.
+    if config.option.proxy_binary:
+        settings = _with_binary(settings, config, say)
     settings = _with_kernel(kernels.choose(config.option, settings, say), config)
     if settings.command:
         check_program(settings.command)
-    if settings.proxy in ("kube-proxy", "kube-router"):
-        found = binaries.find(
-            settings.proxy,
-            flag=Path(config.option.proxy_binary) if config.option.proxy_binary else None,
-            version=config.option.proxy_version,
-            say=say,
-        )
-        settings = replace(settings, binary=str(found.path), version=found.version, binary_origin=found.origin)
-        _check_place(found.path)
+    if settings.proxy in ("kube-proxy", "kube-router") and settings.binary is None:
+        settings = _with_binary(settings, config, say)
     if settings.proxy == "ebpf":
         settings = replace(settings, version=own_version())
     if settings.release is None and settings.proxy not in ("command", "none"):
@@ -177,6 +174,15 @@ def _complete(settings: Settings, config: pytest.Config) -> Settings:
     if settings.guest is None:
         _make_report_directory(Path(settings.report))
     return settings
+
+
+def _with_binary(settings: Settings, config: pytest.Config, say: Say) -> Settings:
+    """Add where the proxy's program is, and its release."""
+    option = config.option
+    flag = Path(option.proxy_binary) if option.proxy_binary else None
+    found = binaries.find(settings.proxy, flag=flag, version=option.proxy_version, say=say)
+    _check_place(found.path)
+    return replace(settings, binary=str(found.path), version=found.version, binary_origin=found.origin)
 
 
 def _with_kernel(settings: Settings, config: pytest.Config) -> Settings:

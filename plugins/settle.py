@@ -25,8 +25,8 @@ GENERATIONS = 2
 FIRST_PORT = 20000
 SUFFIX: dict[Family, str] = {"IPv4": "ipv4", "IPv6": "ipv6"}
 # How soon an unsettled node is asked again: well below a fast proxy's generation (about 0.1 s), and later the longer
-# it has taken, since asking costs what the proxy needs to be done: a tenth of a settle at most is waited for nothing.
-POLL_INTERVAL, POLL_SHARE = 0.005, 0.15
+# it has taken, up to a limit, since asking costs what the proxy needs to be done.
+POLL_INTERVAL, POLL_SHARE, LONGEST_POLL = 0.005, 0.15, 0.05
 # One settle that was missed may be the machine's hiccup; two in a row are a dataplane that does not follow.
 MISSES_IN_A_ROW = 2
 
@@ -197,7 +197,7 @@ class Settler:
             if elapsed > deadline:
                 return Settled(False, elapsed, tuple(f"{place.node} {family}" for place, family, _ in waiting))
             self.proxy.check()
-            time.sleep(max(POLL_INTERVAL, POLL_SHARE * elapsed))
+            time.sleep(max(POLL_INTERVAL, min(POLL_SHARE * elapsed, LONGEST_POLL)))
 
     def _is_current(self, observation: Observation) -> bool:
         return observation.outcome is FlowOutcome.REPLY and observation.backend == self._endpoint().name

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from clusters.hermetic.guest import Guest, GuestError
+from clusters.hermetic.guest import REPOSITORY, Guest, GuestError
 from clusters.hermetic.wire import Message, Outside
 
 # Several times what a guest on a busy machine took between two signs of life.
@@ -42,7 +42,7 @@ class GuestTalk:
         self._guest = guest
         self._show = show
         self._wire = Outside(guest.speech.read_end, guest.speech.write_end)
-        guest.start(argv, memory=memory)
+        guest.start(argv, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, memory=memory)
 
     def send(self, message: Message) -> None:
         try:

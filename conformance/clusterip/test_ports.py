@@ -96,6 +96,8 @@ def beside_a_process(world):
 @everywhere(protocol=["TCP", "UDP"], family=["IPv4", "IPv6"])
 def test_nodes_processes_are_not_there(world, service, protocol, family):
     (listening, *_) = world.nodes[0].host_backend.ports
-    unserved = (service.cluster_ip(family, listening), protocol)
+    served, unserved = ((service.cluster_ip(family, port), protocol) for port in (80, listening))
+    inside = world.everywhere("pod", "node")
 
-    world.everywhere("pod", "node").each_must_stay_within_the_verdict([unserved], count=2)
+    inside.each_must_reach_exactly([served], service)
+    inside.each_must_stay_within_the_verdict([unserved], count=2)

@@ -200,7 +200,7 @@ def test_standard_input_reaches_the_command(lab: Lab) -> None:
 
 def test_a_part_that_does_not_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = children()
-    monkeypatch.setattr("clusters.lab.provider.ROUTER_RULES", "nonsense {services4} {services6}")
+    monkeypatch.setattr("clusters.lab.router.SCRIPT", "nonsense")
     with pytest.raises(PlumblineError, match="the lab's router could not be set up"), Lab(log_directory=tmp_path):
         pass
     assert children() == before

@@ -56,7 +56,7 @@ class Schedulers:
             case "fo":
                 return endpoints[0]
             case "ovf":
-                return next(one for one in endpoints if self._busy(one) <= weights[one])
+                return next((one for one in endpoints if self._busy(one) <= weights[one]), endpoints[0])
             case "maglev":  # few flows move by the highest random weight, too
                 return max(endpoints, key=lambda one: random.Random(f"{one}{src}{request.dst}").random())
         return self._chance.choice(endpoints)

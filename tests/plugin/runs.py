@@ -28,7 +28,7 @@ PLAIN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 # A part of conformance/ with a batch and transitions in it, for runs whose end is not about requirements.
 SMALL = ("--family=ipv4", "conformance/clusterip", "-k", "first or changes or udp_flow")
 # The most a run may take on a busy machine; only one that hangs comes near it.
-PATIENCE = 120.0
+PATIENCE = 300.0
 LABELS = ("requirement", "expected", "observed", "where", "reproduce")
 
 
