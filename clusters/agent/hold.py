@@ -92,7 +92,7 @@ class _Held:
             timer.cancel()
             done(result)
 
-        timer = self._loop.call_later(timeout, expired)
+        timer = self._loop.give_up_later(timeout, expired)
         self._waiters.append(ended)
 
     def close(self, reset: bool) -> None:
@@ -126,7 +126,7 @@ class _Held:
         trial.late = self._timed_out.__contains__
         self._trial = trial
         self._done = done
-        self._timer = self._loop.call_later(timeout, trial.time_out)
+        self._timer = self._loop.give_up_later(timeout, trial.time_out)
         return trial
 
     def _finished(self, trial: Trial) -> None:

@@ -138,7 +138,8 @@ class _Listener:
             pass
 
     def _on_event(self, _: int) -> None:
-        self._take(_PER_TURN)
+        if self._take(_PER_TURN):
+            self._loop.leave_over()
 
     def _take(self, most: int) -> bool:
         """Take at most so many; whether there may be more."""

@@ -7,6 +7,7 @@ harmless.
 """
 
 import heapq
+import math
 import select
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,9 @@ EDGE = select.EPOLLET
 CONNECTION = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 _BATCH = 256
+# Full turns until what was sent before them has led to all that it can: an association is made in three round trips,
+# and either end of each is a turn of its own where one agent is both.
+_TURNS_TO_AN_ANSWER = 8
 
 
 class Timer:
@@ -47,17 +51,21 @@ class Loop:
 
     Timers give way to the sockets: of what is due, only what was so at `handled_until`, a moment before which
     everything that the sockets had has been handled. On a machine too busy to let the agent run, what has arrived
-    in time is then never taken for late.
+    in time is then never taken for late. What was called with `give_up_at` waits for `answered_until`: before that
+    moment everything has been handled that this process had to do for an answer too, as its client or its server.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
-        self._timers: list[tuple[float, int, Timer]] = []
+        self._timers: _Heap = []
+        self._silences: _Heap = []
         self._order = count()
         self._soon: deque[Callback] = deque()
         self._running = True
-        self.now = self.handled_until = perf_counter()
+        self._leftover = False
+        self.now = self.handled_until = self.answered_until = perf_counter()
+        self._full_turns = deque([self.now], maxlen=_TURNS_TO_AN_ANSWER)
 
     def register(self, fd: int, mask: int, handler: Handler) -> None:
         self._handlers[fd] = handler
@@ -71,12 +79,21 @@ class Loop:
         self._handlers.pop(fd, None)
 
     def call_at(self, when: float, callback: Callback) -> Timer:
-        timer = Timer(callback)
-        heapq.heappush(self._timers, (when, next(self._order), timer))
-        return timer
+        return self._add(self._timers, when, callback)
 
     def call_later(self, seconds: float, callback: Callback) -> Timer:
         return self.call_at(perf_counter() + seconds, callback)
+
+    def give_up_at(self, when: float, callback: Callback) -> Timer:
+        """Call at a moment, or as soon after it as silence means that nobody else has answered."""
+        return self._add(self._silences, when, callback)
+
+    def give_up_later(self, seconds: float, callback: Callback) -> Timer:
+        return self.give_up_at(perf_counter() + seconds, callback)
+
+    def leave_over(self) -> None:
+        """For handlers: more is waiting than was handled in this turn, so that the turn is not a full one."""
+        self._leftover = True
 
     def call_soon(self, callback: Callback) -> None:
         """Call after the events of this turn: how long work gives way to the sockets."""
@@ -96,26 +113,42 @@ class Loop:
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler(mask)
-            if len(events) < _BATCH:  # or there may be more
+            if len(events) < _BATCH and not self._leftover:  # or there may be more
                 self.handled_until = asked
-            self._run_timers()
+                self._full_turns.append(asked)
+                self.answered_until = self._full_turns[0]
+            self._leftover = False
+            _run(self._timers, self.handled_until)
+            _run(self._silences, self.answered_until)
             for _ in range(len(self._soon)):
                 self._soon.popleft()()
         self._epoll.close()
+
+    def _add(self, timers: "_Heap", when: float, callback: Callback) -> Timer:
+        timer = Timer(callback)
+        heapq.heappush(timers, (when, next(self._order), timer))
+        return timer
 
     def _patience(self) -> float:
         """Seconds until something is due; -1 when nothing is."""
         if self._soon:
             return 0
-        while self._timers and self._timers[0][2].callback is None:
-            heapq.heappop(self._timers)
-        if not self._timers:
-            return -1
-        return max(0.0, self._timers[0][0] - perf_counter())
+        first = min(_first(self._timers), _first(self._silences))
+        return max(0.0, first - perf_counter()) if first < math.inf else -1
 
-    def _run_timers(self) -> None:
-        timers = self._timers
-        while timers and timers[0][0] <= self.handled_until:
-            callback = heapq.heappop(timers)[2].callback
-            if callback is not None:
-                callback()
+
+_Heap = list[tuple[float, int, Timer]]
+
+
+def _first(timers: _Heap) -> float:
+    """When the next one is due; infinity when there is none."""
+    while timers and timers[0][2].callback is None:
+        heapq.heappop(timers)
+    return timers[0][0] if timers else math.inf
+
+
+def _run(timers: _Heap, until: float) -> None:
+    while timers and timers[0][0] <= until:
+        callback = heapq.heappop(timers)[2].callback
+        if callback is not None:
+            callback()

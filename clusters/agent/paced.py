@@ -167,7 +167,7 @@ class _Paced:
             self._first += 1
         self._pending[request.token] = record
         self._sending = request.token
-        self._loop.call_at(now + self._timeout, lambda: self._expire(request.token))
+        self._loop.give_up_at(now + self._timeout, lambda: self._expire(request.token))
         return request
 
     def _send(self) -> None:

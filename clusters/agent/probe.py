@@ -186,17 +186,17 @@ class _Job:
         # Deadlines are made in order, so a queue does for a heap; chunks of one job share their timeout.
         self._deadlines.append((deadline, trial))
         if self._alarm is None:
-            self._alarm = self._loop.call_at(deadline, self._expire)
+            self._alarm = self._loop.give_up_at(deadline, self._expire)
 
     def _expire(self) -> None:
         self._alarm = None
-        while self._deadlines and self._deadlines[0][0] <= self._loop.handled_until:
+        while self._deadlines and self._deadlines[0][0] <= self._loop.answered_until:
             trial = self._deadlines.popleft()[1]
             if trial.result is None:
                 trial.time_out()
         self._forget_finished()
         if self._deadlines and self._alarm is None:
-            self._alarm = self._loop.call_at(self._deadlines[0][0], self._expire)
+            self._alarm = self._loop.give_up_at(self._deadlines[0][0], self._expire)
 
     def _forget_finished(self) -> None:
         while self._deadlines and self._deadlines[0][1].result is not None:

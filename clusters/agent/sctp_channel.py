@@ -278,7 +278,7 @@ class SctpChannel:
 
     def _retransmit_later(self) -> None:
         self._cancel_timer()
-        self._timer = self._loop.call_later(RETRANSMISSION, self._again)
+        self._timer = self._loop.give_up_later(RETRANSMISSION, self._again)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -328,6 +328,7 @@ class _Hub:
             channel = self._channels.get(between[1]) if between else None
             if channel is not None:
                 channel.arrived(arrival, self._loop.now)
+        self._loop.leave_over()
 
     def _refused(self, error: QueuedError) -> None:
         between = sctp.ports(error.quoted)

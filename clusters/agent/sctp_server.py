@@ -185,7 +185,8 @@ class _Stack:
             self._ended()
 
     def _on_event(self, _: int) -> None:
-        self._take(_PER_TURN)
+        if self._take(_PER_TURN):
+            self._loop.leave_over()
 
     def _take(self, most: int) -> bool:
         """Take at most so many packets; whether there may be more."""

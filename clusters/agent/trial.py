@@ -76,7 +76,7 @@ class Trial:
             self._noted = failure.errno_name
         elif self._provisional is None:
             self._provisional = failure
-            self._loop.call_later(_ICMP_GRACE, self._give_up_on_icmp)
+            self._loop.give_up_later(_ICMP_GRACE, self._give_up_on_icmp)
 
     def time_out(self) -> None:
         if self._provisional is not None:

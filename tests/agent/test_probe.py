@@ -118,6 +118,20 @@ def test_silence_is_a_timeout(agent: AgentClient, world: World, protocol: Protoc
     assert seen.src.ip == world.client_ip
 
 
+@pytest.mark.parametrize("protocol", ["TCP", "UDP", "SCTP"])
+@BOTH_FAMILIES
+def test_an_agent_never_takes_its_own_slowness_for_silence(
+    server: AgentClient, world: World, protocol: Protocol, six: bool
+) -> None:
+    """One agent is both ends of a thousand flows, which take it far longer than they are waited for."""
+    seen = server.probe(
+        [world.request(protocol, world.ip6 if six else world.ip)] * 1000, timeout=0.001, concurrency=512
+    )
+
+    assert {flow.outcome for flow in seen} == {FlowOutcome.REPLY}
+    assert max(flow.t_first_byte or 0 for flow in seen) > 0.005
+
+
 def test_a_reset_after_the_handshake_is_a_reset(agent: AgentClient, world: World) -> None:
     rule = f"tcp dport {TCP_PORT} tcp flags & psh == psh reject with tcp reset"
     with world.rules(world.server, "input", rule):
