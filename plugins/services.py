@@ -13,6 +13,8 @@ from plugins.slices import Endpoint, Slice
 
 # The probability with which a uniform chooser may leave some endpoint unseen by chance, per look.
 MISS = 1e-9
+# And that with which it may leave an endpoint unseen that should not be there at all.
+OVERLOOKED = 1e-6
 # What stands for the ClusterIP of a Service that wants none.
 HEADLESS = "None"
 # Nobody's class: with one, no load balancer's controller touches the Service, so that its status stays ours.
@@ -280,13 +282,15 @@ class Service:
 def enough_to_see(endpoints: int) -> int:
     """How many fresh connections a uniform chooser needs to leave none of `endpoints` unseen, but for chance `MISS`.
 
-    One endpoint more is counted, so that a stray one would be seen as well. Coupon collector's bound: n trials miss
-    one of k endpoints with probability at most k·(1-1/k)^n.
+    A stray endpoint beside them, whom the chooser takes for one more, is overlooked with `OVERLOOKED`. Coupon
+    collector's bound: n trials miss one of k endpoints with probability at most k·(1-1/k)^n.
     """
     if not endpoints:
         return 4
-    count = endpoints + 1
-    return math.ceil(math.log(count / MISS) / -math.log1p(-1 / count))
+    with_a_stray = math.log(OVERLOOKED) / math.log1p(-1 / (endpoints + 1))
+    if endpoints == 1:
+        return math.ceil(with_a_stray)
+    return math.ceil(max(with_a_stray, math.log(MISS / endpoints) / math.log1p(-1 / endpoints)))
 
 
 def family_of(ip: str) -> Family:
