@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arranging in batches: requirements declare their objects, and many share one settle.
 
-When a test needs its arrangement, the arrangements of the tests after it are made with it, and the batch before it is
-deleted under the same settle. A batch never spans two configurations of the proxy.
+When a test needs its arrangement, those of the tests after it are made with it, as many as scheduling.py puts into
+one batch, and the batch before it is deleted under the same settle.
 
-What a steady-state requirement arranges is for every test that asks for it, whether or not this xdist worker will run
-them all: objects are cheap, settling is not. What a transition arranges is for one test alone, which owns it from
-then on. It is deleted when the next test settles: until then nothing goes on in the dataplane, and that one
-looks at its own first state in peace.
+What a steady-state requirement arranges is for every test that asks for it. What a transition arranges is for one
+test alone, which owns it from then on. It is deleted when the next test settles: until then nothing goes on in the
+dataplane, and that one looks at its own first state in peace.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,14 +19,10 @@ import pytest
 from clusters.errors import PlumblineError
 from clusters.proxies.configuration import ProxyConfiguration
 from plugins.requirements import requirement_of
-from plugins.scheduling import TOGETHER
+from plugins.scheduling import batches
 from plugins.services import Service
 from plugins.settle import Settled
 from plugins.world import World
-
-# Arrangements per batch: enough that a level pays for one or two settles, few enough to stay far from the 1,000
-# endpoints at which kube-proxy's iptables mode changes its ways.
-BATCH = 64
 
 NEVER_SETTLED = Settled(done=False, seconds=0.0, missing=("settling broke off",))
 
@@ -57,6 +52,8 @@ class Arranger:
 
     world: World
     items: Sequence[pytest.Item]
+    workers: int = 1
+    _batches: Mapping[str, str] = field(default_factory=dict)
     _arranged: dict[Key, Arranged] = field(default_factory=dict)
     _settled: Settled | None = None
 
@@ -66,7 +63,7 @@ class Arranger:
         if key is None:
             return None
         if key not in self._arranged:
-            self._next_batch(item, key)
+            self._next_batch(item)
         found = self._arranged[key]
         if key.test is not None:
             del self._arranged[key]
@@ -76,19 +73,15 @@ class Arranger:
         self.world.note(self._settled or NEVER_SETTLED, found.services)
         return found.value
 
-    def _next_batch(self, item: pytest.Item, first: Key) -> None:
+    def _next_batch(self, item: pytest.Item) -> None:
         self.clear()
-        alike = [
-            (one, key)
-            for one in self.items
-            if (key := key_of(one))
-            and key.configuration == first.configuration
-            and (key.test is None) == (first.test is None)
-        ]
-        start = [one for one, _ in alike].index(item)
-        # Of transitions those that xdist gives to one worker (scheduling.py): each settle carries what is prepared.
-        end = (start // TOGETHER + 1) * TOGETHER if first.test else len(alike)
-        for key in list(dict.fromkeys(key for _, key in alike[start:end]))[:BATCH]:
+        if not self._batches:
+            tests = [(one.nodeid, requirement_of(one)) for one in self.items]
+            self._batches = batches(tests, self.workers)
+        wanted = self._batches[item.nodeid]
+        rest = self.items[self.items.index(item) :]
+        for key in dict.fromkeys(key_of(one) for one in rest if self._batches.get(one.nodeid) == wanted):
+            assert key is not None
             arranged = self._arranged[key] = Arranged()
             with self.world.scope(arranged.services):
                 try:

@@ -12,7 +12,7 @@ from plugins.flows import Prober
 from plugins.judging import new_record
 from plugins.look import session_run
 from plugins.requirements import configuration_of
-from plugins.run import Run
+from plugins.run import Run, workers_of
 from plugins.services import Service
 from plugins.session import RECORD
 from plugins.world import World
@@ -27,7 +27,7 @@ def plumbline_run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 @pytest.fixture(scope="session")
 def _arranger(plumbline_run: Run, request: pytest.FixtureRequest) -> Iterator[Arranger]:
-    arranger = Arranger(plumbline_run.world, request.session.items)
+    arranger = Arranger(plumbline_run.world, request.session.items, workers_of(request.config))
     yield arranger
     if not plumbline_run.broken and not plumbline_run.settings.keeps_lab:
         arranger.clear()

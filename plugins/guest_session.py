@@ -34,6 +34,7 @@ def run(speech: Speech, asked: Mapping[str, Any]) -> None:
     option.usepdb = False
     vars(config)["workerinput"] = {
         "workerid": asked["worker"],
+        "workercount": asked["workers"],
         "mainargv": asked["arguments"],
         "plumbline_settings": asked["settings"],
         "plumbline_controller": os.getpid(),

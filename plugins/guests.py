@@ -20,6 +20,7 @@ import pytest
 from clusters.errors import PlumblineError, UsageError
 from clusters.hermetic.talk import GuestError, Message, Talk
 from plugins.options import Settings
+from plugins.run import workers_of
 
 # The longest requirements wait for a timeout of two minutes and more, several times slower than elsewhere.
 TEST_DEADLINE = 900.0
@@ -159,6 +160,7 @@ class Guests:
                     "items": [item.nodeid for item in items],
                     "settings": self._settings.dumps(),
                     "worker": self.worker,
+                    "workers": workers_of(self.config),
                     "report": self._settings.report,
                 }
             }

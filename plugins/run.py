@@ -142,5 +142,10 @@ def watched_by(config: pytest.Config) -> list[int]:
     return [int(workerinput["plumbline_controller"])] if workerinput else []
 
 
+def workers_of(config: pytest.Config) -> int:
+    """How many processes share the run's tests."""
+    return int(getattr(config, "workerinput", {}).get("workercount", 1))
+
+
 def controller_pid() -> int:
     return os.getpid()

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which xdist worker gets which test: what shares a cost stays together.
 
-A configuration costs each worker that has a test of it one restart of the proxy on every node. The first states of
-some transitions at a time are made under one settle (arrange.py).
+A configuration costs each worker that has a test of it one restart of the proxy on every node. What tests look at
+is arranged for many under one settle (arrange.py), which each worker that has one of them would pay for.
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+import inspect
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +16,11 @@ import pytest
 from clusters.proxies.configuration import DEFAULT
 from plugins.requirements import Requirement
 
+# States per batch: enough that a level pays for one or two settles, few enough to stay far from the 1,000 endpoints
+# at which kube-proxy's iptables mode changes its ways.
+BATCH = 64
+# Batches for each of several workers, unless that makes them larger: the last ones even out who has more to do.
+SHARES = 2
 # Transitions whose first states are made together. Each saves most of a settle, and its Services are carried by the
 # settles of those before it; a worker that takes as many at a time is not the last one to be busy.
 TOGETHER = 8
@@ -33,7 +40,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
         def _split_scope(self, nodeid: str) -> str:
             if not self._pieces:
-                self._pieces = pieces(self.collection)
+                self._pieces = pieces(self.collection, self.numnodes)
             return self._pieces[nodeid]
 
         def remove_node(self, node: Any) -> Any:
@@ -51,23 +58,45 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return PieceScheduling(config, log)
 
 
-def pieces(nodeids: Sequence[str]) -> Mapping[str, str]:
-    """What each test shares a worker with: others of its configuration, some transitions like it, or nobody.
+def pieces(nodeids: Sequence[str], workers: int = 1) -> Mapping[str, str]:
+    """What each test shares a worker with: others of its configuration, those arranged with it, or nobody.
 
     `nodeids` are all tests of the run in their order.
     """
     found: dict[str, str] = {}
-    prepared = 0
-    for nodeid in nodeids:
-        requirement = _requirement(nodeid)
+    tests = [(nodeid, _requirement(nodeid)) for nodeid in nodeids]
+    arranged = batches(tests, workers)
+    for nodeid, requirement in tests:
         if requirement is not None and requirement.configuration != DEFAULT:
             found[nodeid] = str(requirement.configuration)
-        elif requirement is not None and requirement.changes:
-            found[nodeid] = f"transitions {prepared // TOGETHER}"
-            prepared += 1
         else:
-            found[nodeid] = nodeid
+            found[nodeid] = arranged.get(nodeid, nodeid)
     return found
+
+
+def batches(tests: Sequence[tuple[str, Requirement | None]], workers: int) -> Mapping[str, str]:
+    """Which tests are arranged under one settle: a name for each test that has something arranged.
+
+    `tests` are all of the run in their order, each with its requirement. A batch never spans two configurations.
+    """
+    arranged = [(nodeid, one) for nodeid, one in tests if one is not None and one.arrange is not None]
+    states = dict.fromkeys(_state(nodeid, one) for nodeid, one in arranged if not one.changes)
+    most = max(1, min(BATCH, math.ceil(len(states) / (workers * SHARES)))) if workers > 1 else BATCH
+    found: dict[str, str] = {}
+    seen: dict[tuple[str, bool], dict[Hashable, int]] = {}
+    for nodeid, one in arranged:
+        among = seen.setdefault((str(one.configuration), one.changes), {})
+        number = among.setdefault(nodeid if one.changes else _state(nodeid, one), len(among))
+        kind, size = ("transitions", TOGETHER) if one.changes else ("states", most)
+        found[nodeid] = f"{one.configuration} {kind} {number // size}"
+    return found
+
+
+def _state(nodeid: str, requirement: Requirement) -> Hashable:
+    """What a steady state depends on, as far as a test's name tells."""
+    assert requirement.arrange is not None
+    takes_axes = len(inspect.signature(requirement.arrange).parameters) > 1
+    return requirement.configuration, requirement.arrange, nodeid.partition("[")[2] if takes_axes else ""
 
 
 def _requirement(nodeid: str) -> Requirement | None:

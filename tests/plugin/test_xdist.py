@@ -2,6 +2,7 @@
 """Runs with xdist: two processes, each with a fake of its own, and one report."""
 
 import json
+from collections import Counter
 
 from plugins.scheduling import TOGETHER, pieces
 from tests.plugin.miniature import EVERY_OUTCOME, FEATURES, KNOWN
@@ -97,8 +98,16 @@ def test_tests_of_one_configuration_share_a_worker() -> None:
     found = pieces([f"{test}[{axis}]" for test in (default, off, on) for axis in "ab"])
     assert found[f"{off}[a]"] == found[f"{off}[b]"]
     assert found[f"{on}[a]"] == found[f"{on}[b]"] != found[f"{off}[a]"]
-    assert found[f"{default}[a]"] != found[f"{default}[b]"]
+    assert found[f"{default}[a]"] == found[f"{default}[b]"] not in (found[f"{off}[a]"], found[f"{on}[a]"])
     assert pieces(["nowhere/test_x.py::test_y"]) == {"nowhere/test_x.py::test_y": "nowhere/test_x.py::test_y"}
+
+
+def test_states_share_a_worker_as_many_as_are_arranged_together() -> None:
+    """This one's state depends on its axis, so that each test has its own: twice as many batches as workers."""
+    hairpin = "conformance/clusterip/test_hairpin.py::test_endpoint_reaches_itself"
+    tests = [f"{hairpin}[{number}]" for number in range(30)]
+    assert len(Counter(pieces(tests, workers=1).values())) == 1
+    assert sorted(Counter(pieces(tests, workers=3).values()).values()) == [5] * 6
 
 
 def test_transitions_share_a_worker_as_many_as_are_arranged_together() -> None:
