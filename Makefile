@@ -25,7 +25,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help certify test contract setup datapath lint format controls mutants versions control-plane bench hop soak
 .PHONY: kills fuzz property coverage schedulers clean
-.PHONY: system kube-proxy proxy programs
+.PHONY: system kube-proxy proxy programs kernel
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1 - \2/p' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ contract: setup programs ## ask the lab's API server and a real kube-apiserver t
 	$(BIN)/python -m pytest -rs tests/apiserver/contract $(ARGS)
 
 setup: $(READY) kube-proxy ## get what certify and test need: system packages, .venv, kube-proxy
+
+kernel: $(READY) ## build the fast kernel of --kernel=uml from Linux's sources, some 10 minutes (ARGS=--source=PATH)
+	$(BIN)/python -m clusters.hermetic.build $(ARGS)
 
 datapath: $(READY) ## build the reference datapath's object with the pinned compiler (ARGS)
 	$(BIN)/python -m dataplane_ref.build $(ARGS)

@@ -25,10 +25,10 @@ class UnavailableError(Exception):
 
 
 def text(url: str, environ: Mapping[str, str]) -> str:
-    """The first 64 KiB of a small text file at `url`, as ASCII. Raises UnavailableError."""
+    """The first 4 MiB of a text file at `url`, as ASCII. Raises UnavailableError."""
     with _get(url, environ) as response:
         try:
-            return response.read(1 << 16, decode_content=True).decode("ascii", "replace")
+            return response.read(4 << 20, decode_content=True).decode("ascii", "replace")
         except urllib3.exceptions.HTTPError as error:
             raise UnavailableError(f"{_host(url)} broke off ({_reason(error)})") from error
 

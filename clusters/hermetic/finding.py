@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where User-Mode Linux comes from: what the user names, Debian's installed package, the cache, or apt-get."""
+"""Where User-Mode Linux comes from: what the user names, what `make kernel` has built, or Debian's package, which is
+installed, in the cache, or fetched with apt-get.
+"""
 
 import os
 import platform
@@ -22,7 +24,7 @@ MODULES = Path("lib/uml/modules")
 VERSION_SECONDS = 10.0
 FETCH_SECONDS = 600.0
 
-Origin = Literal["flag", "environment", "installed", "cache", "fetched"]
+Origin = Literal["flag", "environment", "built", "installed", "cache", "fetched"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,14 @@ def find(
         return at(Path(flag), "flag", f"--kernel=uml:{flag}")
     if environ.get(VARIABLE):
         return at(Path(environ[VARIABLE]), "environment", f"{VARIABLE}={environ[VARIABLE]}")
+    kept = cache or default_cache(environ).parent
+    own = built(kept) / BINARY
+    if own.exists():
+        return at(own, "built", str(own))
     installed = shutil.which("linux.uml", path=f"{environ.get('PATH') or os.defpath}:/usr/bin")
     if installed:
         return at(Path(installed), "installed", installed)
-    kept = (cache or default_cache(environ).parent) / "uml"
+    kept = kept / "uml"
     if not (kept / BINARY).exists():
         if not fetch:
             raise UsageError(f"User-Mode Linux is not here; type: sudo apt-get install {PACKAGE}")
@@ -76,7 +82,7 @@ def at(path: Path, origin: Origin, source: str) -> Uml:
         )
     if not os.access(binary, os.X_OK):
         raise UsageError(f"{source} cannot be executed; type: chmod +x {binary}")
-    version = _version(binary, source)
+    version = release_of(binary, source)
     shelf = binary.parent.parent / MODULES
     modules = shelf / version
     if (modules / "modules.dep").is_file():
@@ -92,7 +98,13 @@ def at(path: Path, origin: Origin, source: str) -> Uml:
     )
 
 
-def _version(binary: Path, source: str) -> str:
+def built(cache: Path) -> Path:
+    """Where in plumbline's cache directory `make kernel` keeps its kernel."""
+    return cache / "uml-built"
+
+
+def release_of(binary: Path, source: str) -> str:
+    """What a binary says of itself; `source` is what it is called. Raises UsageError where it is another program."""
     try:
         done = subprocess.run(
             [binary, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",

@@ -86,7 +86,8 @@ class Guest:
             str(uml.binary),
             *(f"mem={memory}M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "init={state}/init"),
             *("con=null", "ssl=null", "con0=null,fd:2", *(pipe.option(n) for n, pipe in enumerate(pipes, 1))),
-            *("umid=guest", "uml_dir={state}/", "quiet"),
+            # Where the kernel can (Linux 6.16), system calls are caught by seccomp(2), not by ptrace(2).
+            *("umid=guest", "uml_dir={state}/", "quiet", "seccomp=auto"),
         ]
         argv = [
             sys.executable,

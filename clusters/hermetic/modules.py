@@ -18,6 +18,7 @@ class Modules:
         self._aliases: dict[str, list[str]] = {}
         self._patterns: list[tuple[str, str]] = []
         self._builtin: frozenset[str] = frozenset()
+        self._has_read = False
 
     def files(self, name: str) -> list[Path] | None:
         """The files to load for a module or an alias, in order; none where it is built in; None if unknown."""
@@ -35,8 +36,9 @@ class Modules:
         yield from (module for pattern, module in self._patterns if fnmatch.fnmatchcase(name, pattern))
 
     def _read(self) -> None:
-        if self._files:
+        if self._has_read:
             return
+        self._has_read = True
         for line in self._lines("modules.dep"):
             file, _, needed = line.partition(":")
             self._files[_module(file)] = [*reversed(needed.split()), file]
