@@ -30,7 +30,9 @@ def pytest_plumbline_guest(config: pytest.Config, settings: Settings, watched_pi
     """User-Mode Linux. Raises UsageError, GuestError."""
     # What is printed where nobody captures it goes to whoever asked for that.
     show = (lambda text: print(text, end="", flush=True)) if config.option.capture == "no" else None
-    guest = Guest(kernels.binary(settings), watched_pids=watched_pids)
+    worker = getattr(config, "workerinput", {}).get("workerid", "").removeprefix("gw")
+    number = int(worker) if worker.isdigit() else None
+    guest = Guest(kernels.binary(settings), watched_pids=watched_pids, number=number)
     try:
         report = [guests.report_directory(settings)]
         return GuestTalk(guest, guests.program(), memory=report, show=show)

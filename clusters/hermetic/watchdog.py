@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands between plumbline and a guest, so that nothing of the guest outlives plumbline.
 
-`python -S -m clusters.hermetic.watchdog --watch-fd P… --memory MIB -- LINUX ARGUMENT…` starts the guest's kernel
+`python -S -m clusters.hermetic.watchdog --watch-fd P… --memory MIB --cpu N -- LINUX ARGUMENT…` starts the guest's kernel
 and ends when it ends; when a watched process ends, so does the guest. A guest is several processes of this machine
 (its kernel, and one for each of its address spaces), of which killing the first leaves the others. Where PID
 namespaces can be made they end together; elsewhere the watchdog adopts the orphans (PR_SET_CHILD_SUBREAPER) and
@@ -38,10 +38,13 @@ def main(arguments: Sequence[str]) -> int:
     options = argparse.ArgumentParser(prog="clusters.hermetic.watchdog")
     options.add_argument("--watch-fd", type=int, action="append", default=[])
     options.add_argument("--memory", type=int, required=True, help="MiB")
+    options.add_argument("--cpu", type=int, required=True, help="the processor that all of the guest runs on")
     options.add_argument("--init", required=True, help="text of the script that the guest begins with")
     options.add_argument("command", nargs="+")
     given = options.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError):
+        os.sched_setaffinity(0, {given.cpu})
     private = _private()
     if not private:
         namespaces.prctl(PR_SET_CHILD_SUBREAPER, 1)
