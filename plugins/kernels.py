@@ -3,6 +3,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from plugins.options import Settings
 
 UML = "uml"
 
+# What may have been asked for, and why it is refused.
+Cases = Sequence[tuple[bool, str]]
+
 
 def choose(options: argparse.Namespace, settings: Settings, say: Say) -> Settings:
     """The settings with the kernel in them, fetched if need be. Raises UsageError for what cannot be had or done."""
@@ -27,6 +31,7 @@ def choose(options: argparse.Namespace, settings: Settings, say: Say) -> Setting
         return settings
     refuse(options, settings)
     uml = finding.find(path or None, say=say)
+    refuse(options, settings, uml)
     check_memory(guests=max(1, guests(options)))
     about = f"User-Mode Linux {uml.version}, guest of this machine"
     if why:
@@ -60,16 +65,30 @@ def _lacks_ip_vs() -> str:
         return "namespaces that this user may make"
 
 
-def refuse(options: argparse.Namespace, settings: Settings) -> None:
-    """Raise UsageError for what the options ask of a guest and it cannot do."""
-    no_nftables = "its kernel has no nf_tables for IPv4 and IPv6"
-    cases = (
-        (settings.mode == "nftables", f"mode nftables cannot run in User-Mode Linux: {no_nftables}"),
-        (settings.iptables_backend == "nft", f"--iptables-backend=nft cannot work there: {no_nftables}"),
-        (
-            settings.mode == "ebpf",
-            "the reference datapath cannot be loaded there: the verifier of Linux 6.1 refuses its programs",
-        ),
+def refuse(options: argparse.Namespace, settings: Settings, uml: finding.Uml | None = None) -> None:
+    """Raise UsageError for what the options ask of a guest and it cannot do; with a kernel, what that one cannot."""
+    cases = _refused_by(settings, uml) if uml is not None else _refused(options, settings)
+    for asked, sentence in cases:
+        if asked:
+            named = "" if options.kernel else f" (--proxy-mode={settings.mode} takes --kernel=uml by itself here)"
+            remedy = "leave out --kernel=uml" if options.kernel else "leave it out"
+            raise UsageError(f"--kernel=uml: {sentence}{named}; {remedy}.")
+
+
+def _refused_by(settings: Settings, uml: finding.Uml) -> Cases:
+    """Debian's 6.1 can do neither; what `make kernel` builds can do both."""
+    no_nftables = f"mode nftables cannot run on Linux {uml.version}, which has no nf_tables for IPv4 and IPv6"
+    old = "the reference datapath cannot be loaded there: the verifier of Linux 6.1 refuses its programs"
+    lacks_nftables = settings.mode == "nftables" and not finding.has(uml, "CONFIG_NF_TABLES_IPV4")
+    return (
+        (lacks_nftables, f"{no_nftables} (make kernel builds one that has)"),
+        (settings.mode == "ebpf" and uml.version.startswith("6.1."), f"{old} (make kernel builds a newer one)"),
+    )
+
+
+def _refused(options: argparse.Namespace, settings: Settings) -> Cases:
+    return (
+        (settings.iptables_backend == "nft", "--iptables-backend=nft cannot work there: a guest has the legacy one"),
         (settings.keep_lab, "--keep-lab cannot keep a lab whose kernel ends with the tests"),
         (settings.lab_shell is not None, "--lab-shell cannot open a shell in another kernel"),
         (
@@ -79,8 +98,3 @@ def refuse(options: argparse.Namespace, settings: Settings) -> None:
         (getattr(options, "usepdb", False), "--pdb cannot reach a test in another kernel"),
         (getattr(options, "trace", False), "--trace cannot reach a test in another kernel"),
     )
-    for asked, sentence in cases:
-        if asked:
-            named = "" if options.kernel else f" (--proxy-mode={settings.mode} takes --kernel=uml by itself here)"
-            remedy = "leave out --kernel=uml" if options.kernel else "leave it out"
-            raise UsageError(f"--kernel=uml: {sentence}{named}; {remedy}.")

@@ -181,8 +181,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--pod-network",
         metavar="routed|bridge|vxlan",
-        default="routed",
-        help="how pods reach each other (default: routed)",
+        help="how pods reach each other (default: routed; in mode ipvs bridge)",
     )
     add(
         "--control-plane",
@@ -271,7 +270,7 @@ def parse(options: argparse.Namespace) -> Settings:
         pods_per_node=options.pods_per_node,
         iptables_backend=options.iptables_backend,
         ipvs_scheduler=options.ipvs_scheduler,
-        pod_network=options.pod_network,
+        pod_network=options.pod_network or _pod_network(mode),
         control_plane=options.control_plane,
         announcer=_announcer(options),
         families=FAMILIES[options.family],
@@ -282,6 +281,15 @@ def parse(options: argparse.Namespace) -> Settings:
         seed=options.seed,
         report=str(Path(options.report).absolute()),
     )
+
+
+def _pod_network(mode: str) -> PodNetwork:
+    """In mode ipvs one in which nodes have an address towards their pods.
+
+    Where they have none, IPv6 takes what to masquerade to from all of a node's addresses, and prefers the one that
+    begins like the pod's (RFC 6724, 5, rule 8): that may be a ClusterIP, of which kube-ipvs0 is full.
+    """
+    return "bridge" if mode == "ipvs" else "routed"
 
 
 def _known_words(options: argparse.Namespace) -> None:

@@ -119,6 +119,15 @@ def release_of(binary: Path, source: str) -> str:
     return word
 
 
+def has(uml: Uml, option: str) -> bool:
+    """Whether a kernel was built with an option (`CONFIG_…`), as a module or for good, by what it says of itself."""
+    done = subprocess.run(
+        [uml.binary, "--showconfig"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        check=False, timeout=VERSION_SECONDS,
+    )  # fmt: skip
+    return any(line in (f"{option}=y", f"{option}=m") for line in done.stdout.splitlines())
+
+
 def _fetch(kept: Path, environ: Mapping[str, str], say: Say) -> None:
     """Unpack Debian's package into the cache, as an ordinary user can; apt checks what it downloads."""
     remedy = f"type: sudo apt-get install {PACKAGE}, or name a kernel with --kernel=uml:PATH"

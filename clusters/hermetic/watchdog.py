@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands between plumbline and a guest, so that nothing of the guest outlives plumbline.
 
-`python -S -m clusters.hermetic.watchdog --watch-fd P… --memory MIB --cpu N -- LINUX ARGUMENT…` starts the guest's kernel
-and ends when it ends; when a watched process ends, so does the guest. A guest is several processes of this machine
-(its kernel, and one for each of its address spaces), of which killing the first leaves the others. Where PID
+`python -S -m clusters.hermetic.watchdog --watch-fd P… --memory MIB --cpu N -- LINUX ARGUMENT…` starts the guest's
+kernel and ends when it ends; when a watched process ends, so does the guest. A guest is several processes of this
+machine (its kernel, and one for each of its address spaces), of which killing the first leaves the others. Where PID
 namespaces can be made they end together; elsewhere the watchdog adopts the orphans (PR_SET_CHILD_SUBREAPER) and
 kills them.
 

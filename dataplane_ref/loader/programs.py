@@ -14,6 +14,7 @@ from dataplane_ref.loader.link import SYSCALL
 from dataplane_ref.loader.links import ClsactLink, Direction, Link
 from dataplane_ref.loader.syscalls import TestRun, bpf
 
+KERNEL_TYPES = Path("/sys/kernel/btf/vmlinux")
 _ROOM = 512  # by how much a program may lengthen a packet before the run is repeated with more room
 _MOST = 1 << 16
 _CONTEXT = 256  # at least the kernel's own size of __sk_buff and xdp_md, which the answer must have room for
@@ -146,6 +147,10 @@ class Program:
 
 def load(attributes: syscalls.ProgramLoad, name: str, log_size: int = 1 << 20) -> int:
     """BPF_PROG_LOAD; the verifier writes its log only when it refuses. Raises LoadError with its telling line."""
+    # Told of types it looks at functions by themselves; without its own it cannot tell which argument is the packet.
+    plain = _without_types(attributes) if attributes.prog_btf_fd and not KERNEL_TYPES.exists() else 0
+    if plain:
+        return plain
     try:
         return bpf(syscalls.PROG_LOAD, attributes)
     except OSError as error:

@@ -22,9 +22,7 @@ def settings(mode: str = "iptables", **changes: object) -> Settings:
 @pytest.mark.parametrize(
     ("made", "sentence"),
     [
-        (settings("nftables"), "mode nftables cannot run in User-Mode Linux"),
         (settings(iptables_backend="nft"), "--iptables-backend=nft cannot work there"),
-        (settings("ebpf"), "the reference datapath cannot be loaded there"),
         (settings(keep_lab=True), "--keep-lab cannot keep"),
         (settings(lab_shell="node-a"), "--lab-shell cannot open"),
         (settings(control_plane="real"), "--control-plane=real needs more memory"),
@@ -33,6 +31,37 @@ def settings(mode: str = "iptables", **changes: object) -> Settings:
 def test_refused(made: Settings, sentence: str) -> None:
     with pytest.raises(UsageError, match=rf"^--kernel=uml: {sentence}"):
         kernels.choose(Namespace(kernel="uml"), made, print)
+
+
+class TestKernel:
+    """What depends on the kernel that is found."""
+
+    @staticmethod
+    def uml(version: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        binary = tmp_path / "linux.uml"
+        binary.write_text(
+            f"#!/bin/sh\necho CONFIG_IP_VS=m; echo CONFIG_NF_TABLES_IPV4={'n' if version < '7' else 'y'}\n"
+        )
+        binary.chmod(0o755)
+        monkeypatch.setattr(finding, "find", lambda *_, **__: finding.Uml(binary, tmp_path, version, "cache"))
+
+    @pytest.mark.parametrize(
+        ("mode", "sentence"),
+        [
+            ("nftables", "mode nftables cannot run on Linux 6.1.9, which has no nf_tables for IPv4 and IPv6"),
+            ("ebpf", "the reference datapath cannot be loaded there: the verifier of Linux 6.1 refuses"),
+        ],
+    )
+    def test_debians(self, mode: str, sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.uml("6.1.9", monkeypatch, tmp_path)
+        with pytest.raises(UsageError, match=rf"^--kernel=uml: {sentence}.*make kernel"):
+            kernels.choose(Namespace(kernel="uml"), settings(mode), print)
+
+    @pytest.mark.parametrize("mode", ["nftables", "ebpf"])
+    def test_ours(self, mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.uml("7.2.13-plumbline", monkeypatch, tmp_path)
+        chosen = kernels.choose(Namespace(kernel="uml"), settings(mode), print)
+        assert chosen.guest == "User-Mode Linux 7.2.13-plumbline, guest of this machine"
 
 
 class TestChoice:

@@ -2,7 +2,7 @@
 """`make soak N=20`: the core level again and again on an unmodified kube-proxy, which must give no surprise.
 
 `--modes` may name the reference (ebpf) too, `--level` another level. Prints one line per run, a table, and every
-unexpected result with how often it came; exit status 1 if there was one.
+unexpected result with how often it came (on stderr its reason); exit status 1 if there was one.
 """
 
 import argparse
@@ -72,7 +72,10 @@ def run(mode: str, level: str, workers: int) -> Result:
         file = Path(report) / "requirements.jsonl"
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     records = [json.loads(line) for line in lines]
-    surprises = tuple(f"{one['test']}={one['outcome']}" for one in records if one["outcome"] not in EXPECTED)
+    unexpected = [one for one in records if one["outcome"] not in EXPECTED]
+    for one in unexpected:
+        print(f"{mode}: {one['test']}: {one['outcome']}: {one['reason']}", file=sys.stderr, flush=True)
+    surprises = tuple(f"{one['test']}={one['outcome']}" for one in unexpected)
     if done.returncode and not surprises:
         print(done.stdout[-3000:], done.stderr[-1000:], file=sys.stderr)
     phases = {name: float(value) for name, value in re.findall(r"(\w+) (\d+\.\d) s[,\n]", done.stdout)}
