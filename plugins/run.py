@@ -105,6 +105,7 @@ class Run:
             raise UnfitError(f"{refused}: {wanted}")
         started = time.monotonic()
         self.proxy.configure(filled)
+        self.cluster.announce_zones()
         self.configured, self._asked = filled, wanted
         self.world.configured(filled)
         self.settler.next_generation()

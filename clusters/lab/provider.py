@@ -405,7 +405,8 @@ class Lab:
 
     def announce_zones(self) -> None:
         for node in self.plan.nodes:
-            self.kube.patch(NODES, node.name, {"metadata": {"labels": {ZONE_LABEL: node.zone}}})
+            for zone in (None, node.zone):  # only a change is news to a proxy that has started again
+                self.kube.patch(NODES, node.name, {"metadata": {"labels": {ZONE_LABEL: zone}}})
 
     def _register_nodes(self) -> None:
         for node in self.plan.nodes:
