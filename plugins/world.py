@@ -284,8 +284,8 @@ class World:
     def restart_proxy(self) -> None:
         """Stop the proxy on every node, start it again, and wait until it follows. Raises UnfitError, ProxyError.
 
-        Nothing else is touched: its rules and all connections stay as it leaves them. Nodes are given their zones anew,
-        as after every start (`Cluster.announce_zones`).
+        Nothing else is touched: its rules and all connections stay as it leaves them. Nodes are given their zones
+        anew, as after every start (`Cluster.announce_zones`).
         """
         proxy = self._settler.proxy
         if proxy.name == "none":

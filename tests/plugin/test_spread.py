@@ -2,12 +2,13 @@
 """Each assertion about a spread can hold, and fails on a sample that is bent."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from clusters.agent.client import ProbeRequest
-from clusters.observation import Address
+from clusters.observation import Address, FlowOutcome, Observation
 from dataplane_ref.model import Endpoint
 from plugins.flows import ViolationError
 from plugins.record import Record
@@ -158,6 +159,25 @@ def test_flows_must_stay(world: World, service: Service) -> None:
     with pytest.raises(ViolationError, match=r"6 of 8 flows .* but should 100%"):
         must_keep_most(before, open_again(client, target(service), before), least=1)
     must_keep_most(before, open_again(client, target(service), before), least=0.75)
+
+
+def test_flows_whose_source_port_is_shared_are_left_out(
+    world: World, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = world.vantage("pod")
+    bend(world, in_turn(0, 1))
+    before = client.open(*target(service), count=8)
+    probe = world.cluster.probe
+
+    def share_the_third(requests: Sequence[ProbeRequest], **options: float) -> list[Observation]:
+        seen = probe(requests, **options)  # type: ignore[arg-type]
+        taken = replace(seen[2], outcome=FlowOutcome.UNREACHABLE, errno="EADDRINUSE", src=None, backend=None)
+        return [*seen[:2], taken, *seen[3:]]
+
+    monkeypatch.setattr(world.cluster, "probe", share_the_third)
+    again = open_again(client, target(service), before)
+    assert [seen.src for seen in again] == [seen.src for number, seen in enumerate(before) if number != 2]
+    must_keep_most(before, again, least=1)
 
 
 def test_flows_whose_endpoint_is_gone_do_not_count(world: World, service: Service) -> None:
