@@ -214,7 +214,7 @@ class Cluster(Protocol):
         """Which of the closed list of needs this cluster can meet (`nodes:N` aside)."""
 
     def announce_zones(self) -> None:
-        """Tell the API in which zones the nodes are, where the cluster has a say, whenever their proxies have started.
+        """Tell the API in which zones the nodes are, where the cluster has a say, whenever proxies have started.
 
         So does a cloud's controller: nodes register first. kube-proxy 1.37 now and then never learns of a zone that
         was there before it (docs/findings.md), which is no matter for a test of steady state.
