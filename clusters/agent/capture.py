@@ -10,8 +10,10 @@ import base64
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from itertools import count
+from queue import SimpleQueue
 from time import perf_counter, time
 from typing import Any
 
@@ -110,9 +112,18 @@ def open_capture(
 class _Capture:
     """One packet socket and what it has read."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, snaplen: int, limit: int, ethertypes: frozenset[int]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        close: Callable[[socket.socket], None],
+        snaplen: int,
+        limit: int,
+        ethertypes: frozenset[int],
+    ) -> None:
         self._loop = loop
         self._sock = sock
+        self._close = close
         self._snaplen = snaplen
         self._limit = limit
         self._ethertypes = ethertypes
@@ -128,8 +139,9 @@ class _Capture:
         while self._read(_PACKETS_PER_TURN):
             pass
         lost = dropped(self._sock) + self._beyond_limit
+        self._loop.modify(self._sock.fileno(), 0)
         self._loop.forget(self._sock.fileno())
-        self._sock.close()
+        self._close(self._sock)
         return {"packets": [as_json(row) for row in self._packets], "dropped": lost}
 
     def _read(self, most: int) -> bool:
@@ -146,6 +158,25 @@ class _Capture:
         return count == most
 
 
+class _Closer:
+    """Closes packet sockets in a thread of its own: the kernel returns only when no processor can still be using one
+    (synchronize_net), 10 ms later and more, in which the agent would do nothing else.
+
+    To be made in the agent's own namespace, in which the thread stays.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: SimpleQueue[socket.socket] = SimpleQueue()
+        threading.Thread(target=self._run, name="closer", daemon=True).start()
+
+    def close(self, sock: socket.socket) -> None:
+        self._sockets.put(sock)
+
+    def _run(self) -> None:
+        while True:
+            self._sockets.get().close()
+
+
 class Sniffer:
     """All captures of this agent, by number."""
 
@@ -154,6 +185,7 @@ class Sniffer:
         self._namespaces = namespaces
         self._captures: dict[int, _Capture] = {}
         self._numbers = count(1)
+        self._closer = _Closer()
 
     def operations(self) -> dict[str, Operation]:
         return {"capture_start": self._start, "capture_stop": self._stop}
@@ -167,7 +199,7 @@ class Sniffer:
         )
         sock = open_capture(self._namespaces, request.get("netns"), request.get("iface"))
         number = next(self._numbers)
-        self._captures[number] = _Capture(self._loop, sock, snaplen, limit, ethertypes)
+        self._captures[number] = _Capture(self._loop, sock, self._closer.close, snaplen, limit, ethertypes)
         reply.ok({"capture": number})
 
     def _stop(self, request: dict[str, Any], reply: Reply) -> None:

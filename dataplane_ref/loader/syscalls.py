@@ -105,12 +105,14 @@ BPF = _NUMBERS.get(os.uname().machine, -1)  # -1: no such system call (ENOSYS)
 
 
 def bpf(command: int, attributes: ctypes.Structure) -> int:
-    """One call; the result is a descriptor or 0. Raises OSError."""
-    result: int = syscall(BPF, command, ctypes.byref(attributes), ctypes.sizeof(attributes))
-    if result < 0:
+    """One call, made again where a signal broke it off; the result is a descriptor or 0. Raises OSError."""
+    while True:
+        result: int = syscall(BPF, command, ctypes.byref(attributes), ctypes.sizeof(attributes))
+        if result >= 0:
+            return result
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
 
 
 def permitted(error: OSError) -> OSError:
