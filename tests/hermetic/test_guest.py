@@ -31,13 +31,17 @@ def test_a_command_and_its_exit_status(guest: Guest, uml: Uml) -> None:
     assert (status, said.split()) == (7, [uml.version, "0"])
 
 
-def test_modules_load_on_demand(guest: Guest) -> None:
+def test_modules_load_on_demand(uml: Uml, guest: Guest) -> None:
     """By modprobe, by the kernel's own request, and not what does not exist."""
     assert guest.load(["nonsense"]) == ["nonsense"]
     status, _ = run(guest, "modprobe -q ip_vs && test -e /proc/net/ip_vs && ! modprobe nonsense")
     assert status == 0
-    status, said = run(guest, "ip link add plumbline0 type vxlan id 1 dstport 8472 && grep -c ^vxlan /proc/modules")
-    assert (status, said.strip()) == (0, "1")
+    status, said = run(
+        guest, "ip link add plumbline0 type vxlan id 1 dstport 8472 && { grep -c ^vxlan /proc/modules || true; }"
+    )
+    assert status == 0
+    if "/vxlan.ko" not in (uml.modules / "modules.builtin").read_text():
+        assert said.strip() == "1"
 
 
 def test_the_machine_cannot_be_written(guest: Guest, tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def test_nothing_outlives_a_sigkill(uml: Uml, tmp_path: Path, namespaces: str, k
     try:
         assert process.stdout is not None
         watchdog = int(process.stdout.readline())
-        assert len(of(binary) - {process.pid}) > 3
+        assert len(of(binary) - {process.pid}) > 1
         os.kill(process.pid if killed == "pytest" else watchdog, signal.SIGKILL)
         end = time.monotonic() + 20.0
         while of(binary) - {process.pid} and time.monotonic() < end:

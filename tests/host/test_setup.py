@@ -203,6 +203,6 @@ def test_a_failed_fetch_is_not_taken_for_done(clone: Clone) -> None:
 def test_help_is_the_default_and_names_every_target(clone: Clone) -> None:
     done = clone.run("make")
     listed = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("  make ")}
-    others = {"bench", "contract", "control-plane", "controls", "coverage", "datapath", "fuzz", "hop", "kills"}
-    others |= {"mutants", "property", "schedulers", "soak", "versions"}
+    others = {"bench", "contract", "control-plane", "controls", "coverage", "datapath", "fuzz", "hop", "kernel"}
+    others |= {"kills", "mutants", "property", "schedulers", "soak", "versions"}
     assert listed == {"help", "certify", "test", "setup", "lint", "format", "clean"} | others
