@@ -29,9 +29,9 @@ def choose(options: argparse.Namespace, settings: Settings, say: Say) -> Setting
         why = _lacks_ip_vs()
     if asked != UML and not why:
         return settings
-    refuse(options, settings)
+    _refuse(options, settings, _no_guest_can(options, settings))
     uml = finding.find(path or None, say=say)
-    refuse(options, settings, uml)
+    _refuse(options, settings, _this_kernel_cannot(settings, uml))
     check_memory(guests=max(1, guests(options)))
     about = f"User-Mode Linux {uml.version}, guest of this machine"
     if why:
@@ -65,9 +65,8 @@ def _lacks_ip_vs() -> str:
         return "namespaces that this user may make"
 
 
-def refuse(options: argparse.Namespace, settings: Settings, uml: finding.Uml | None = None) -> None:
-    """Raise UsageError for what the options ask of a guest and it cannot do; with a kernel, what that one cannot."""
-    cases = _refused_by(settings, uml) if uml is not None else _refused(options, settings)
+def _refuse(options: argparse.Namespace, settings: Settings, cases: Cases) -> None:
+    """Raise UsageError for the first that was asked for."""
     for asked, sentence in cases:
         if asked:
             named = "" if options.kernel else f" (--proxy-mode={settings.mode} takes --kernel=uml by itself here)"
@@ -75,18 +74,7 @@ def refuse(options: argparse.Namespace, settings: Settings, uml: finding.Uml | N
             raise UsageError(f"--kernel=uml: {sentence}{named}; {remedy}.")
 
 
-def _refused_by(settings: Settings, uml: finding.Uml) -> Cases:
-    """Debian's 6.1 can do neither; what `make kernel` builds can do both."""
-    no_nftables = f"mode nftables cannot run on Linux {uml.version}, which has no nf_tables for IPv4 and IPv6"
-    old = "the reference datapath cannot be loaded there: the verifier of Linux 6.1 refuses its programs"
-    lacks_nftables = settings.mode == "nftables" and not finding.has(uml, "CONFIG_NF_TABLES_IPV4")
-    return (
-        (lacks_nftables, f"{no_nftables} (make kernel builds one that has)"),
-        (settings.mode == "ebpf" and uml.version.startswith("6.1."), f"{old} (make kernel builds a newer one)"),
-    )
-
-
-def _refused(options: argparse.Namespace, settings: Settings) -> Cases:
+def _no_guest_can(options: argparse.Namespace, settings: Settings) -> Cases:
     return (
         (settings.iptables_backend == "nft", "--iptables-backend=nft cannot work there: a guest has the legacy one"),
         (settings.keep_lab, "--keep-lab cannot keep a lab whose kernel ends with the tests"),
@@ -97,4 +85,15 @@ def _refused(options: argparse.Namespace, settings: Settings) -> Cases:
         ),
         (getattr(options, "usepdb", False), "--pdb cannot reach a test in another kernel"),
         (getattr(options, "trace", False), "--trace cannot reach a test in another kernel"),
+    )
+
+
+def _this_kernel_cannot(settings: Settings, uml: finding.Uml) -> Cases:
+    """Debian's 6.1 can do neither; what `make kernel` builds can do both."""
+    no_nftables = f"mode nftables cannot run on Linux {uml.version}, which has no nf_tables for IPv4 and IPv6"
+    old = "the reference datapath cannot be loaded there: the verifier of Linux 6.1 refuses its programs"
+    lacks_nftables = settings.mode == "nftables" and not finding.has(uml, "CONFIG_NF_TABLES_IPV4")
+    return (
+        (lacks_nftables, f"{no_nftables} (make kernel builds one that has)"),
+        (settings.mode == "ebpf" and uml.version.startswith("6.1."), f"{old} (make kernel builds a newer one)"),
     )

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which requirements a run judges: metadata is complete, levels and families match, steady ones come first."""
 
-import gc
 import re
 import sys
 from collections.abc import Generator
@@ -89,8 +88,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     found = [(item, requirement) for item in session.items if (requirement := requirement_of(item))]
     if CORE in session.config.stash:
         session.config.stash[CORE].selected = tuple(item.nodeid for item, one in found if one.level == "core")
-    gc.collect()
-    gc.freeze()  # what was imported and collected stays to the end, and need not be looked through again and again
     if session.config.option.requirements:
         lines = {requirement.id: requirement.line() for _, requirement in found}
         sys.stdout.write("".join(f"{lines[name]}\n" for name in sorted(lines)))

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
+from clusters.errors import PlumblineError
 from clusters.observation import FlowOutcome
 from plugins.flows import Flows, Prober, ViolationError
 from plugins.services import Target
@@ -92,12 +93,15 @@ def open_again(vantage: Prober, target: Target, flows: Flows) -> Flows:
     """The same flows once more, each from its own source port.
 
     A kernel lets connections to several places share a port, and gives such a one to nobody who asks for it: those
-    flows are left out.
+    flows are left out. Raises PlumblineError where they are more than a tenth, which proves too little.
     """
     ports = [seen.src.port for seen in flows if seen.src]
     requests = [vantage.request(*target, port) for port in ports]
     seen = vantage.cluster.probe(requests, timeout=vantage.timeout)
-    return vantage.judged(*target, [one for one in seen if one.errno != "EADDRINUSE"])
+    free = [one for one in seen if one.errno != "EADDRINUSE"]
+    if len(free) < 0.9 * len(ports):
+        raise PlumblineError(f"{len(ports) - len(free)} of {len(ports)} source ports are taken by other connections")
+    return vantage.judged(*target, free)
 
 
 def must_keep_most(before: Flows, after: Flows, *, least: float) -> None:

@@ -323,7 +323,7 @@ class World:
 
     def note(self, settled: Settled, services: Iterable[Service]) -> None:
         """Remember in the record if some of a test's own Services had not settled, and why the first time."""
-        if self.record.settled is not False and not settled.covers(service.name for service in services):
+        if self.record.settled and not settled.covers(service.name for service in services):
             self.record.settled = False
             self.record.reason = f"not settled after {settled.seconds:.1f} s: {', '.join(settled.missing[:3])}"
 

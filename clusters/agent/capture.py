@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from queue import SimpleQueue
 from time import perf_counter, time
@@ -174,7 +175,8 @@ class _Closer:
 
     def _run(self) -> None:
         while True:
-            self._sockets.get().close()
+            with suppress(OSError):
+                self._sockets.get().close()
 
 
 class Sniffer:

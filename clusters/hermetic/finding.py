@@ -57,14 +57,14 @@ def find(
         return at(Path(flag), "flag", f"--kernel=uml:{flag}")
     if environ.get(VARIABLE):
         return at(Path(environ[VARIABLE]), "environment", f"{VARIABLE}={environ[VARIABLE]}")
-    kept = cache or default_cache(environ).parent
-    own = built(kept) / BINARY
+    cache = cache or default_cache(environ).parent
+    own = built(cache) / BINARY
     if own.exists():
         return at(own, "built", str(own))
     installed = shutil.which("linux.uml", path=f"{environ.get('PATH') or os.defpath}:/usr/bin")
     if installed:
         return at(Path(installed), "installed", installed)
-    kept = kept / "uml"
+    kept = cache / "uml"
     if not (kept / BINARY).exists():
         if not fetch:
             raise UsageError(f"User-Mode Linux is not here; type: sudo apt-get install {PACKAGE}")
@@ -105,14 +105,7 @@ def built(cache: Path) -> Path:
 
 def release_of(binary: Path, source: str) -> str:
     """What a binary says of itself; `source` is what it is called. Raises UsageError where it is another program."""
-    try:
-        done = subprocess.run(
-            [binary, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            check=False, timeout=VERSION_SECONDS,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it does not end"
-        raise UsageError(f"{source} does not run as User-Mode Linux ({reason}).") from None
+    done = _asked(binary, "--version", source)
     word = done.stdout.strip()
     if done.returncode != 0 or not word[:1].isdigit() or len(word.split()) != 1:
         raise UsageError(f"{source} is no User-Mode Linux: asked for --version, it does not answer with a release.")
@@ -120,12 +113,23 @@ def release_of(binary: Path, source: str) -> str:
 
 
 def has(uml: Uml, option: str) -> bool:
-    """Whether a kernel was built with an option (`CONFIG_…`), as a module or for good, by what it says of itself."""
-    done = subprocess.run(
-        [uml.binary, "--showconfig"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-        check=False, timeout=VERSION_SECONDS,
-    )  # fmt: skip
-    return any(line in (f"{option}=y", f"{option}=m") for line in done.stdout.splitlines())
+    """Whether a kernel was built with an option (`CONFIG_…`), as a module or for good, by what it says of itself.
+
+    Raises UsageError where it does not run.
+    """
+    lines = _asked(uml.binary, "--showconfig", str(uml.binary)).stdout.splitlines()
+    return any(line in (f"{option}=y", f"{option}=m") for line in lines)
+
+
+def _asked(binary: Path, question: str, source: str) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            [binary, question], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            check=False, timeout=VERSION_SECONDS,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it does not end"
+        raise UsageError(f"{source} does not run as User-Mode Linux ({reason}).") from None
 
 
 def _fetch(kept: Path, environ: Mapping[str, str], say: Say) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusters.agent.client import ProbeRequest
+from clusters.errors import PlumblineError
 from clusters.observation import Address, FlowOutcome, Observation
 from dataplane_ref.model import Endpoint
 from plugins.flows import ViolationError
@@ -166,18 +167,22 @@ def test_flows_whose_source_port_is_shared_are_left_out(
 ) -> None:
     client = world.vantage("pod")
     bend(world, in_turn(0, 1))
-    before = client.open(*target(service), count=8)
+    before = client.open(*target(service), count=10)
     probe = world.cluster.probe
+    taken = {2}
 
-    def share_the_third(requests: Sequence[ProbeRequest], **options: float) -> list[Observation]:
+    def share(requests: Sequence[ProbeRequest], **options: float) -> list[Observation]:
         seen = probe(requests, **options)  # type: ignore[arg-type]
-        taken = replace(seen[2], outcome=FlowOutcome.UNREACHABLE, errno="EADDRINUSE", src=None, backend=None)
-        return [*seen[:2], taken, *seen[3:]]
+        lost = {"outcome": FlowOutcome.UNREACHABLE, "errno": "EADDRINUSE", "src": None, "backend": None}
+        return [replace(one, **lost) if number in taken else one for number, one in enumerate(seen)]  # type: ignore[arg-type]
 
-    monkeypatch.setattr(world.cluster, "probe", share_the_third)
+    monkeypatch.setattr(world.cluster, "probe", share)
     again = open_again(client, target(service), before)
     assert [seen.src for seen in again] == [seen.src for number, seen in enumerate(before) if number != 2]
     must_keep_most(before, again, least=1)
+    taken.add(5)
+    with pytest.raises(PlumblineError, match="2 of 10 source ports are taken by other connections"):
+        open_again(client, target(service), before)
 
 
 def test_flows_whose_endpoint_is_gone_do_not_count(world: World, service: Service) -> None:
