@@ -10,6 +10,10 @@ from plugins.services import Port
 DELETED_SERVICES = "https://github.com/kubernetes/kubernetes/pull/141371"
 
 
+def with_one_udp_endpoint(world):
+    return world.service(endpoints=world.backends(1), ports=[Port(80, 8080, "UDP")])
+
+
 @requirement(
     "udp.service.target-port-changed",
     must="A UDP flow MUST reach the new target port of its Service once that has changed, and not the old one.",
@@ -63,11 +67,12 @@ def test_flow_ends_with_its_service(world, service):
 
 @requirement(
     "udp.service.created-again",
-    must="A UDP flow through a Service that was deleted, and created again with other endpoints, MUST reach those.",
+    must="A UDP flow through a Service that was deleted, and created again before its new endpoints are, MUST reach "
+    "those.",
     level="extended",
     since="1.0",
     source=SERVICE,
-    arrange=lambda world: world.service(endpoints=world.backends(1), ports=[Port(80, 8080, "UDP")]),
+    arrange=with_one_udp_endpoint,
     changes=True,
 )
 def test_flow_follows_the_service_that_was_created_again(world, service):
@@ -76,6 +81,32 @@ def test_flow_follows_the_service_that_was_created_again(world, service):
     with world.everywhere("pod", "node").hold_each(service.every_cluster_ip()) as flows:
         flows.must_be_served_by(first)
         service.delete()
+        world.settle()
+        service.create_again([], same_addresses=True)
+        world.settle()
+        service.set_endpoints([other])
+        world.settle()
+        flows.must_be_served_by(other)
+
+
+@requirement(
+    "udp.service.created-again-after-its-endpoints",
+    must="A UDP flow through a Service that was deleted, and created again after its new endpoints are there, MUST "
+    "reach those.",
+    level="extended",
+    since="1.0",
+    source=SERVICE,
+    arrange=with_one_udp_endpoint,
+    changes=True,
+)
+def test_flow_follows_the_service_that_comes_after_its_endpoints(world, service):
+    first, other = world.backends(2)
+
+    with world.everywhere("pod", "node").hold_each(service.every_cluster_ip()) as flows:
+        flows.must_be_served_by(first)
+        service.delete()
+        world.settle()
+        service.set_endpoints([other])
         world.settle()
         service.create_again([other], same_addresses=True)
         world.settle()

@@ -236,6 +236,7 @@ CAUGHT = {
             "udp.service.target-port-changed",
             "udp.service.deleted",
             "udp.service.created-again",
+            "udp.service.created-again-after-its-endpoints",
             "udp.internal-local.endpoint-leaves-and-returns",
             "udp.external-local.endpoint-leaves-and-returns",
         ),

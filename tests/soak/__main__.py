@@ -2,12 +2,14 @@
 """`make soak N=20`: the core level again and again on an unmodified kube-proxy, which must give no surprise.
 
 `--modes` may name the reference (ebpf) too, `--level` another level. Prints one line per run, a table, and every
-unexpected result with how often it came (on stderr its reason); exit status 1 if there was one.
+unexpected result with how often it came (on stderr its reason; the run's report is kept below report/soak/); exit
+status 1 if there was one.
 """
 
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ EXPECTED = frozenset({"pass", "deviates", "recorded", "warned", "known-failure",
 # Of kube-proxy: bugs that it has, each of which has to show every time. In ipvs mode it has others.
 KNOWN = Path(__file__).with_name("known-failures.txt")
 KNOWN_IN = {"iptables": KNOWN, "nftables": KNOWN, "ipvs": KNOWN.with_name("known-failures-ipvs.txt")}
+KEPT = ROOT / "report" / "soak"
 LEVELS = ("core", "extended", "all")
 
 
@@ -50,7 +53,7 @@ def main() -> int:
     results: dict[str, list[Result]] = {mode: [] for mode in given.modes}
     for number in range(1, given.runs + 1):
         for mode in given.modes:
-            result = run(mode, given.level, given.n)
+            result = run(mode, given.level, given.n, KEPT / f"{mode}-{number}")
             results[mode].append(result)
             counts = ", ".join(f"{count} {word}" for word, count in sorted(result.outcomes.items()))
             ended = f"exit {result.status} after {result.seconds:.0f} s"
@@ -59,8 +62,8 @@ def main() -> int:
     return int(any(result.status or result.surprises for runs in results.values() for result in runs))
 
 
-def run(mode: str, level: str, workers: int) -> Result:
-    """One run of a level."""
+def run(mode: str, level: str, workers: int, kept: Path) -> Result:
+    """One run of a level, whose report is `kept` if it surprises."""
     started = monotonic()
     with tempfile.TemporaryDirectory(prefix="plumbline-soak-") as report:
         command = [sys.executable, "-m", "pytest", f"--proxy-mode={mode}", f"--level={level}", f"--report={report}"]
@@ -71,8 +74,10 @@ def run(mode: str, level: str, workers: int) -> Result:
         )
         file = Path(report) / "requirements.jsonl"
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    records = [json.loads(line) for line in lines]
-    unexpected = [one for one in records if one["outcome"] not in EXPECTED]
+        records = [json.loads(line) for line in lines]
+        unexpected = [one for one in records if one["outcome"] not in EXPECTED]
+        if unexpected or done.returncode:
+            shutil.copytree(report, kept, dirs_exist_ok=True)
     for one in unexpected:
         print(f"{mode}: {one['test']}: {one['outcome']}: {one['reason']}", file=sys.stderr, flush=True)
     surprises = tuple(f"{one['test']}={one['outcome']}" for one in unexpected)
