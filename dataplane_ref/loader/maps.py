@@ -5,6 +5,7 @@ import ctypes
 import errno
 import mmap as memory
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,9 @@ F_MMAPABLE = 1 << 10
 _CHUNK = 1 << 16  # entries per system call: some 30 ms, after which a signal is heard
 _LOOK = 4096  # entries asked for at once; more when one bucket of a hash holds more
 _FULL = (errno.E2BIG, errno.ENOSPC, errno.ENOMEM)
+# Free entries come from a store that an interrupt fills again: at once, or, in User-Mode Linux, with the clock's next
+# tick, until when there is "no memory" for more than some hundred new entries.
+_TICK, _TICKS = 0.01, 20
 _NO_BATCH = (ENOTSUPP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -69,10 +73,15 @@ class Map:
         """Write an entry. Raises MapFullError, ValueError (another size), OSError."""
         if len(value) != self.value_bytes:
             raise ValueError(f"a value of map {self.name} has {self.value_bytes} bytes, not {len(value)}")
-        try:
-            bpf(syscalls.MAP_UPDATE_ELEM, Element(self.fd, self._key(key), value, flags))
-        except OSError as error:
-            raise self._full(error, 0) from error
+        attributes = Element(self.fd, self._key(key), value, flags)
+        for ticks_left in reversed(range(_TICKS)):
+            try:
+                bpf(syscalls.MAP_UPDATE_ELEM, attributes)
+                return
+            except OSError as error:
+                if error.errno != errno.ENOMEM or not ticks_left:
+                    raise self._full(error, 0) from error
+            time.sleep(_TICK)
 
     def delete(self, key: bytes) -> bool:
         """Whether there was such an entry. Raises OSError."""
@@ -90,7 +99,7 @@ class Map:
         self._check_many(keys, count, self.key_size)
         self._check_many(values, count, self.value_bytes)
         where_keys, where_values = syscalls.address(keys), syscalls.address(values)
-        done = 0
+        done, ticks_left = 0, _TICKS
         while done < count:
             attributes = Batch(
                 None, None, where_keys + done * self.key_size, where_values + done * self.value_bytes,
@@ -99,10 +108,13 @@ class Map:
             try:
                 bpf(syscalls.MAP_UPDATE_BATCH, attributes)
             except OSError as error:
-                if error.errno not in _NO_BATCH:
+                if error.errno in _NO_BATCH:
+                    self._put_singly(keys, values, done, count)
+                    return
+                ticks_left = _TICKS if attributes.count else ticks_left - 1
+                if error.errno != errno.ENOMEM or not ticks_left:
                     raise self._full(error, done + attributes.count) from error
-                self._put_singly(keys, values, done, count)
-                return
+                time.sleep(_TICK)
             done += attributes.count
 
     def delete_many(self, keys: bytes, count: int) -> int:

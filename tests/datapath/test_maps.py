@@ -144,6 +144,31 @@ def test_no_memory_is_said(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> N
         loaded.maps[HASH].put(key(loaded.maps[HASH], 1), value(loaded.maps[HASH], 1))
 
 
+def test_a_store_of_free_entries_that_is_filled_again_late(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call finds room for two entries more."""
+    written: list[int] = []
+
+    def bpf(_: int, attributes: syscalls.Batch | syscalls.Element) -> int:
+        if isinstance(attributes, syscalls.Element):
+            written.append(0)
+            if len(written) < 3:
+                raise OSError(errno.ENOMEM, "no memory")
+            return 0
+        asked, attributes.count = attributes.count, min(attributes.count, 2)
+        written.append(attributes.count)
+        if asked > 2:
+            raise OSError(errno.ENOMEM, "no memory")
+        return 0
+
+    monkeypatch.setattr(maps_module, "bpf", bpf)
+    one = loaded.maps[HASH]
+    one.put_many(bytes(5 * one.key_size), bytes(5 * one.value_size), 5)
+    assert written == [2, 2, 1]
+    written.clear()
+    one.put(key(one, 1), value(one, 1))
+    assert len(written) == 3
+
+
 @pytest.mark.parametrize(
     ("use", "sentence"),
     [
