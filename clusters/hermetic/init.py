@@ -23,7 +23,7 @@ from typing import Any
 
 from clusters.hermetic.modules import Modules
 from clusters.hermetic.wire import Inside, raw
-from clusters.lab.namespaces import MS_NODEV, MS_NOSUID, mount
+from clusters.lab.namespaces import MS_BIND, MS_NODEV, MS_NOSUID, MS_RDONLY, MS_REMOUNT, mount
 from clusters.patience import GUEST
 
 ORDERS, OUTPUT, SPEECH = "/dev/tty1", "/dev/tty2", "/dev/tty3"
@@ -115,7 +115,12 @@ class Loader:
 
 
 def mounts() -> None:
-    """What has to be written lies in the guest's memory; all else is the machine's, and cannot be written."""
+    """What has to be written lies in the guest's memory; all else is the machine's, and cannot be written.
+
+    For an ordinary user's guest the machine's files are not root's, so that a program with the set-user-ID bit, as
+    mount(8) is, would no longer be root there.
+    """
+    mount("none", "/", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
     mount("proc", "/proc", "proc")
     mount("sysfs", "/sys", "sysfs")
     mount("plumbline", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
