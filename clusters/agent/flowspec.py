@@ -114,12 +114,13 @@ def parse_sizes(request: dict[str, Any], protocol_limit: int = MAX_DATAGRAM) -> 
 
 
 class SourcePorts:
-    """Opens flow sockets, giving each UDP flow a source port of its own.
+    """Opens flow sockets, giving each flow a source port of its own.
 
     The kernel picks UDP ports at random, so among 1,000 flows some 17 would repeat an earlier port within
     conntrack's 30 s and follow that flow's entry instead of making a fresh choice; a cursor repeats none
     until the namespace's range is used up. Like the kernel it leaves out the ports that are set aside. For TCP
-    the kernel already walks the range per destination (RFC 6056, 3.3.4).
+    the kernel walks the range per destination (RFC 6056, 3.3.4), so that flows to two addresses share ports; IPVS
+    then takes one endpoint's answers to both for those of the older flow, for two minutes after its end.
     """
 
     def __init__(self, namespaces: Namespaces) -> None:
@@ -138,9 +139,9 @@ class SourcePorts:
         sock = socket.socket(family, _STREAM if spec.protocol == "TCP" else _DATAGRAM, 0)
         try:
             queue_errors(sock)
-            if spec.protocol == "TCP":
-                self._bind_stream(sock, spec, family)
-            elif spec.sport is not None:
+            if spec.sport is not None:
+                if spec.protocol == "TCP":
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind((spec.src or wildcard(family), spec.sport))
             else:
                 self._bind_fresh(sock, spec, family)
@@ -151,15 +152,6 @@ class SourcePorts:
             source = spec.src or "its own address"
             raise RequestError(f"no flow can leave {source} in {spec.namespace}: {explain(error)}") from None
         return sock
-
-    @staticmethod
-    def _bind_stream(sock: socket.socket, spec: FlowSpec, family: int) -> None:
-        if spec.sport is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((spec.src or wildcard(family), spec.sport))
-        elif spec.src is not None:
-            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind((spec.src, 0))
 
     def _bind_fresh(self, sock: socket.socket, spec: FlowSpec, family: int) -> None:
         key = spec.namespace.path
@@ -178,7 +170,11 @@ class SourcePorts:
             else:
                 self._cursor[key] = (start + step + 1) % size
                 return
-        raise OSError(errno.EADDRINUSE, "every source port is taken")
+        if spec.protocol != "TCP":
+            raise OSError(errno.EADDRINUSE, "every source port is taken")
+        # Connections to different places can share a port, and the kernel knows which.
+        sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((address, 0))
 
     def unused(self, namespace: Namespace, taken: Container[int]) -> int:
         """The next port for a flow that no kernel socket is bound for. Raises OSError EADDRINUSE."""
