@@ -11,4 +11,5 @@ pytest_plugins = [
     "plugins.hermetic",
     "plugins.look",
     "plugins.fixtures",
+    "plugins.scale.session",
 ]

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from benchmarks import page
-from benchmarks.reference.stage import Stage, beside_limit, staged
-from benchmarks.reference.traffic import PORT, Kind, Sample, Traffic
 from benchmarks.rows import Beside
 from clusters import binaries
 from clusters.announcers.metallb import MetalLB
 from clusters.api import Node
 from clusters.errors import PlumblineError
 from clusters.lab.topology import PodNetwork
+from clusters.measure.stage import Stage, beside_limit, staged
+from clusters.measure.traffic import PORT, Kind, Sample, Traffic
 from clusters.proxies.kube_proxy import KubeProxy
 from plugins.announcing import announced, ask
 from plugins.services import Port, Service
@@ -80,7 +80,7 @@ def _cells(
         service.set_endpoints([pod])
         if not settler.settle("ordered", dict).done:
             raise PlumblineError("kube-proxy does not follow")
-        with stage.traffic.server(stage.namespace(pod.name), kind):
+        with stage.traffic.server_for(stage.namespace(pod.name), kind):
             measured, limit = beside_limit(
                 lambda: _run(stage, kind, service.ingress[0]["ip"]),
                 lambda pod=pod: _run(stage, kind, pod.addresses["IPv4"]),  # type: ignore[misc]

@@ -49,3 +49,5 @@ METALLB_ELECTION = METALLB + "concepts/layer2/#how-the-l2-leader-election-works"
 METALLB_SPLIT = METALLB + "concepts/layer2/#brain-split-behaviour"
 METALLB_CLASS = METALLB + "installation/#setting-the-loadbalancer-class"
 METALLB_READY = "https://github.com/metallb/metallb/pull/2337"
+# What the field measures as Services grow: docs/scale.md tells of each.
+FIRST_PACKET = "https://kubernetes.io/blog/2025/02/28/nftables-kube-proxy/"

@@ -21,6 +21,7 @@ from clusters.proxies.command import parse_command
 from clusters.proxies.kube_proxy import IPVS_SCHEDULERS
 from plugins.deviations import System
 from plugins.requirements import SCHEDULER, release
+from plugins.scale import settings as scale
 
 MODES = ("iptables", "nftables", "ipvs", "ebpf")
 PROXIES = ("kube-proxy", "ebpf", "kube-router", "command", "none")
@@ -33,10 +34,6 @@ FAMILIES = {"dual": ("IPv4", "IPv6"), "ipv4": ("IPv4",), "ipv6": ("IPv6",)}
 BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "--cluster": ("cluster", (None, "lab")),
     "--baseline": ("baseline", (None,)),
-    "--services": ("services", (None,)),
-    "--endpoints-per-service": ("endpoints_per_service", (None,)),
-    "--duration": ("duration", (None,)),
-    "--budget": ("budget", (None,)),
     "--examples": ("examples", (None,)),
     "--allow-disruptive": ("allow_disruptive", (False,)),
 }
@@ -79,6 +76,10 @@ class Settings:
     host: dict[str, Any] = field(default_factory=dict)
     guest: str | None = None
     uml: str | None = None
+    services: tuple[int, ...] = scale.SERVICES
+    endpoints_per_service: int = scale.ENDPOINTS
+    duration: float | None = None
+    budget: float | None = None
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -86,7 +87,7 @@ class Settings:
     @classmethod
     def loads(cls, text: str) -> Self:
         data = json.loads(text)
-        for name in ("command", "features", "known_failures", "families"):
+        for name in ("command", "features", "known_failures", "families", "services"):
             data[name] = tuple(data[name])
         if data["release"]:
             data["release"] = tuple(data["release"])
@@ -225,10 +226,10 @@ def add_options(parser: pytest.Parser) -> None:
     add("--lab-shell", metavar="NODE", help="open a shell on a lab node after the tests")
     add("--report", metavar="DIR", default="report", help="where results are written (default: report)")
     add("--baseline", metavar="FILE", help="an earlier report to compare with")
-    add("--services", metavar="N,…", help="scale: numbers of Services")
-    add("--endpoints-per-service", metavar="N", help="scale: endpoints of each Service")
-    add("--duration", metavar="TIME", help="scale: length of a measurement")
-    add("--budget", metavar="TIME", help="scale: time for the whole plan")
+    add("--services", metavar="N,…", help="scale: numbers of Services (default 1,1000,5000,10000)")
+    add("--endpoints-per-service", metavar="N", help="scale: endpoints of each Service (default 2)")
+    add("--duration", metavar="TIME", help="length of a measurement (default: scale 1s)")
+    add("--budget", metavar="TIME", help="scale: time for the whole plan, such as 10m (default: as long as it takes)")
 
 
 def asked_for(options: argparse.Namespace) -> bool:
@@ -280,6 +281,10 @@ def parse(options: argparse.Namespace) -> Settings:
         lab_shell=options.lab_shell,
         seed=options.seed,
         report=str(Path(options.report).absolute()),
+        services=scale.services(options.services, proxy),
+        endpoints_per_service=scale.endpoints(options.endpoints_per_service),
+        duration=seconds("--duration", options.duration) if options.duration is not None else None,
+        budget=seconds("--budget", options.budget) if options.budget is not None else None,
     )
 
 

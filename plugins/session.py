@@ -22,6 +22,7 @@ from plugins.options import Settings, add_options, asked_for, parse
 from plugins.record import Record
 from plugins.requirements import ids_in, release
 from plugins.run import Run, controller_pid
+from plugins.scale import settings as scale
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFORMANCE = ROOT / "conformance"
@@ -52,6 +53,9 @@ REPRODUCING = (
     "--k8s-release",
     "--features",
     "--seed",
+    "--services",
+    "--endpoints-per-service",
+    "--duration",
 )
 
 
@@ -84,6 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     try:
         settings = parse(option)
+        scale.refuse(option)
         ids = _load_data(config)
         _check_known_failures(settings.known_failures, ids, option.known_failures)
         config.stash[SETTINGS] = _complete(settings, config)

@@ -15,15 +15,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.reference import lists
 from benchmarks.reference.filled import vips
-from benchmarks.reference.latency import Api, await_letter, first_replies, populate
+from benchmarks.reference.latency import first_replies, populate
 from benchmarks.reference.paths import VALUES
-from benchmarks.reference.stage import SECONDS, Stage, beside_limit, staged
-from benchmarks.reference.traffic import Kind, Sample, Target, Traffic
 from clusters import binaries
 from clusters.api import Node
 from clusters.errors import PlumblineError
+from clusters.measure import services as named
+from clusters.measure.api import Api
+from clusters.measure.stage import SECONDS, Stage, beside_limit, staged
+from clusters.measure.traffic import Kind, Sample, Target, Traffic
 from clusters.proxies.base import NodeProcesses
 from clusters.proxies.kube_proxy import KubeProxy
 from clusters.proxies.reference import Reference, own_version
@@ -90,24 +91,24 @@ def cell(traffic: Traffic, mode: Mode, services: int) -> Cell:
     """Build a lab, fill its API server, start the proxy, measure. Raises PlumblineError."""
     numbers: dict[str, Number] = {}
     with staged(traffic) as stage, ExitStack() as stack:
-        api = Api(stage)
+        api = Api(stage.lab.kube)
         stack.callback(api.close)
         node = stage.lab.nodes[0]
         pods = node.backends[:2]
         addresses = [pod.addresses["IPv4"] for pod in pods]
-        populate(api, services, addresses[0])
+        populate(stage, api, services, addresses[0])
         number = services // 2
-        target = (lists.cluster_ip(number), lists.PORT)
+        target = named.target(number)
         proxy = _proxy(stage, mode)
         stack.callback(proxy.stop)
         with ExitStack() as polling:
             for pod, letter in zip(pods, "ab", strict=True):
-                polling.enter_context(traffic.server(stage.namespace(pod.name), "rate", letter=letter))
+                polling.enter_context(traffic.server(stage.namespace(pod.name), "serve", letter=letter))
             poller = polling.enter_context(traffic.poller(stage.namespace(node.client.name), target))
             began = time.monotonic()
             with stage.urging():
                 proxy.start()
-            numbers["cold"] = Number(await_letter(poller, "a") - began)
+            numbers["cold"] = Number(poller.await_answer("a") - began)
             numbers["cpu"] = Number(_cpu_seconds(stage, proxy))
             _forget_attempts(stage, node)
             time.sleep(REST)
@@ -125,7 +126,7 @@ def cell(traffic: Traffic, mode: Mode, services: int) -> Cell:
             ("request", "request", [target]),
         )
         for name, kind, targets in dialled:
-            with traffic.server(stage.namespace(pods[0].name), kind):
+            with traffic.server_for(stage.namespace(pods[0].name), kind):
                 numbers[name] = _beside_direct(stage, node, kind, targets)
     return Cell(mode, services, numbers)
 
@@ -164,11 +165,11 @@ def _forget_attempts(stage: Stage, node: Node) -> None:
 def _last_service(stage: Stage, node: Node) -> Target:
     """The ClusterIP that iptables comes to last."""
     rules = stage.lab.supervisor.run(["iptables-save", "-t", "nat"], node=node.name).out
-    known = {lists.cluster_ip(number) for number in range(MOST_SERVICES)}
+    known = {named.cluster_ip(number) for number in range(MOST_SERVICES)}
     found = [ip for ip in re.findall(r"-A KUBE-SERVICES -d ([\d.]+)/32 .*-j KUBE-SVC", rules) if ip in known]
     if not found:
         raise PlumblineError("iptables has no rules for the benchmark's Services")
-    return found[-1], lists.PORT
+    return found[-1], named.SERVICE_PORT
 
 
 def _of_process(stage: Stage, proxy: NodeProcesses, name: str) -> list[str]:

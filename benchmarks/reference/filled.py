@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.reference import lists
-from benchmarks.reference.stage import Stage
-from benchmarks.reference.traffic import PORT, Target, inside
 from clusters.errors import PlumblineError
+from clusters.measure import services as named
+from clusters.measure.stage import Stage
+from clusters.measure.traffic import PORT, Target, inside
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ class Fill:
 
 def vips(count: int, most: int = 1000) -> list[Target]:
     """Of so many Services at most so many, spread over all of them."""
-    return [(lists.cluster_ip(number), lists.PORT) for number in range(0, count, max(count // most, 1))]
+    return [named.target(number) for number in range(0, count, max(count // most, 1))]
 
 
 @contextmanager

@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an API server answers to a list: many Services and their EndpointSlices, as bytes."""
 
-import ipaddress
 import json
 from collections.abc import Iterable, Sequence
 
-FIRST_CLUSTER_IP = ipaddress.IPv4Address("10.96.1.0")
-PORT = 80
+from clusters.measure.services import SERVICE_PORT as PORT
+from clusters.measure.services import cluster_ip
+
 NODES = 1_000
 CREATED = "2026-11-01T00:00:00Z"
-
-
-def cluster_ip(number: int) -> str:
-    """Of the Service with this number, from 0."""
-    return str(FIRST_CLUSTER_IP + number)
 
 
 def services(count: int, target_port: int) -> bytes:

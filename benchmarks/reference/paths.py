@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 from benchmarks.reference.filled import filled, vips
-from benchmarks.reference.stage import SECONDS, Stage, beside_limit, staged
-from benchmarks.reference.traffic import PORT, Kind, Sample, Target, Traffic
 from benchmarks.rows import Beside
+from clusters.measure.stage import SECONDS, Stage, beside_limit, staged
+from clusters.measure.traffic import PORT, Kind, Sample, Target, Traffic
 
 SERVICES, EACH = 100_000, 10
 DIALLED = 1_000
@@ -42,7 +42,7 @@ def growth(traffic: Traffic) -> Iterator[Beside]:
         for name, count in ((one, 1), (some, DIALLED), (all_, SERVICES)):
             endpoints = [each.addresses["IPv4"] for each in stage.lab.dense_backends(name, DENSE)]
             stack.enter_context(filled(stage, name, count, endpoints, EACH))
-            stack.enter_context(traffic.server(stage.namespace(f"{name}.dense"), "connect"))
+            stack.enter_context(traffic.server_for(stage.namespace(f"{name}.dense"), "connect"))
         single, many = vips(SERVICES)[DIALLED // 2], vips(DIALLED)
         measured, limit = beside_limit(
             _run(stage, all_, "connect", [single]), _run(stage, one, "connect", vips(1)), p50
@@ -61,7 +61,7 @@ def overhead(traffic: Traffic) -> Iterator[Beside]:
         for server in stage.lab.nodes:
             pod = server.backends[0]
             for kind in VALUES:
-                with traffic.server(stage.namespace(pod.name), kind):
+                with traffic.server_for(stage.namespace(pod.name), kind):
                     routed = _beside_direct(stage, kind, _run(stage, client, kind, [(pod.addresses["IPv4"], PORT)]))
                     with filled(stage, client, 1, [pod.addresses["IPv4"]], 1):
                         measured, limit = _beside_direct(stage, kind, _run(stage, client, kind, vips(1)))

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from benchmarks.reference import latency, paths
 from benchmarks.reference.filled import ROOT, filled
-from benchmarks.reference.stage import Stage, staged
-from benchmarks.reference.traffic import Traffic, inside
 from benchmarks.rows import Beside
 from clusters.errors import PlumblineError
+from clusters.measure.stage import Stage, staged
+from clusters.measure.traffic import Traffic, inside
 
 SERVICES, EACH, FILLS = 100_000, 10, 3
 FILL_GOAL = 3.0  # seconds

@@ -4,22 +4,24 @@
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.reference.traffic import PORT, Kind, Sample, Traffic, urge
 from clusters.api import Node
 from clusters.errors import PlumblineError
 from clusters.lab.provider import Lab
 from clusters.lab.topology import PodNetwork
+from clusters.measure.traffic import PORT, SERVERS, Kind, Pace, Sample, Server, Target, Traffic, urge
 
 DIRECT = ("direct-client", "direct-server")
 DIRECT_ADDRESSES = ("10.255.0.1", "10.255.0.2")
+DIRECT_ADDRESSES6 = ("fd00:10:255::1", "fd00:10:255::2")
 SECONDS = 0.4  # of each run of the client: some thousand connections
 STEADY = 0.05  # the limit may move by so much while something is measured
 ROUNDS = 5
-DIRECT_PORTS: Mapping[Kind, int] = {"connect": PORT + 1, "rate": PORT, "request": PORT}
+# Each kind of server has a port of its own at the far end of the pair.
+DIRECT_PORTS: Mapping[Server, int] = {"serve": PORT, "absorb": PORT + 1, "sink": PORT + 2, "gulp": PORT + 3}
 # Client and server share a CPU, so TCP has nothing to learn of a path, and shall not.
 CLIENT_SYSCTLS = {"net/ipv4/tcp_no_metrics_save": "1", "net/ipv4/ip_local_port_range": "1024 65535"}
 
@@ -66,10 +68,14 @@ class Stage:
             done.set()
             thread.join()
 
-    def direct(self, kind: Kind) -> Sample:
+    def direct_target(self, kind: Kind, *, ipv6: bool = False) -> Target:
+        """Who answers this kind of client at the far end of the direct pair."""
+        return (DIRECT_ADDRESSES6 if ipv6 else DIRECT_ADDRESSES)[1], DIRECT_PORTS[SERVERS[kind]]
+
+    def direct(self, kind: Kind, seconds: float = SECONDS, pace: Pace | None = None, *, ipv6: bool = False) -> Sample:
         """The limit."""
-        target = (DIRECT_ADDRESSES[1], DIRECT_PORTS[kind])
-        return self.traffic.measure(self.namespace(DIRECT[0]), kind, [target], SECONDS)
+        target = self.direct_target(kind, ipv6=ipv6)
+        return self.traffic.measure(self.namespace(DIRECT[0]), kind, [target], seconds, pace)
 
 
 @contextmanager
@@ -78,17 +84,25 @@ def staged(traffic: Traffic, nodes: int = 1, pod_network: PodNetwork = "routed")
     with (
         tempfile.TemporaryDirectory() as logs,
         Lab(nodes=nodes, pod_network=pod_network, log_directory=Path(logs)) as lab,
+        on_stage(traffic, lab) as stage,
     ):
-        lab.unrecorded()
-        stage = Stage(lab, traffic, lab.inside()[0])
-        stage.urge()
-        _build_direct(lab)
-        for name in (DIRECT[0], *(node.client.name for node in lab.nodes)):
-            for key, value in CLIENT_SYSCTLS.items():
-                _run(lab, "tee", f"/proc/sys/{key}", netns=name, text=value)
-        server = stage.namespace(DIRECT[1])
-        with traffic.server(server, "rate"), traffic.server(server, "connect", port=DIRECT_PORTS["connect"]):
-            yield stage
+        yield stage
+
+
+@contextmanager
+def on_stage(traffic: Traffic, lab: Lab) -> Iterator[Stage]:
+    """A lab that is there already: its packets are recorded no more, and it gets a direct pair. PlumblineError."""
+    lab.unrecorded()
+    stage = Stage(lab, traffic, lab.inside()[0])
+    stage.urge()
+    _build_direct(lab)
+    for name in (DIRECT[0], *(node.client.name for node in lab.nodes)):
+        for key, value in CLIENT_SYSCTLS.items():
+            run(lab, "tee", f"/proc/sys/{key}", netns=name, text=value)
+    with ExitStack() as stack:
+        for server, port in DIRECT_PORTS.items():
+            stack.enter_context(traffic.server(stage.namespace(DIRECT[1]), server, port=port))
+        yield stage
 
 
 def beside_limit(
@@ -123,15 +137,18 @@ def _build_direct(lab: Lab) -> None:
     """Two namespaces and a veth pair."""
     client, server = DIRECT
     for name in DIRECT:
-        _run(lab, "ip", "netns", "add", name)
-        _run(lab, "ip", "-n", name, "link", "set", "lo", "up")
-    _run(lab, "ip", "-n", client, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", server)
-    for name, address in zip(DIRECT, DIRECT_ADDRESSES, strict=True):
-        _run(lab, "ip", "-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-        _run(lab, "ip", "-n", name, "link", "set", "eth0", "up")
+        run(lab, "ip", "netns", "add", name)
+        run(lab, "ip", "-n", name, "link", "set", "lo", "up")
+    run(lab, "ip", "-n", client, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", server)
+    for name, ipv4, ipv6 in zip(DIRECT, DIRECT_ADDRESSES, DIRECT_ADDRESSES6, strict=True):
+        run(lab, "ip", "-n", name, "address", "add", f"{ipv4}/24", "dev", "eth0")
+        run(lab, "ip", "-n", name, "address", "add", f"{ipv6}/64", "dev", "eth0", "nodad")
+        run(lab, "ip", "-n", name, "link", "set", "eth0", "up")
 
 
-def _run(lab: Lab, *command: str, netns: str | None = None, text: str = "") -> None:
-    done = lab.supervisor.run(command, netns=netns, text=text)
+def run(lab: Lab, *command: str, node: str | None = None, netns: str | None = None, text: str = "") -> str:
+    """What a command prints in the lab. Raises PlumblineError when it fails."""
+    done = lab.supervisor.run(command, node=node, netns=netns, text=text)
     if done.status != 0:
         raise PlumblineError(f"{' '.join(command)} failed in the lab: {done.err.strip()}")
+    return done.out

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench: a lab with the proxy under test, Services by the thousand, and a client that measures.
+
+A test says at how many Services it measures (`bench.at`), and then what: `bench.cell(…)` with a function that
+measures once, and one that measures the limit. Whatever else a chart needs of the lab is here too: `stage` (the
+namespaces, and the C client), `api` (raw writes), `run` (the proxy, and settling).
+"""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clusters.api import Node
+from clusters.errors import PlumblineError
+from clusters.kube import SERVICE_CIDRS
+from clusters.lab.provider import Lab
+from clusters.measure import services as named
+from clusters.measure.api import Api
+from clusters.measure.services import Shape
+from clusters.measure.stage import Stage
+from clusters.measure.traffic import SERVERS, Kind, Pace, Poller, Sample, Server, Target, TrafficError
+from plugins.options import Settings
+from plugins.record import Record
+from plugins.run import Run
+from plugins.scale import order
+from plugins.scale.cells import Better, Cell, Unit
+from plugins.scale.limits import REPEATS, in_turns, stolen
+from plugins.scale.words import in_words
+from plugins.world import UnfitError
+
+DIALLED = 1_000
+"""Of more Services than this so many are dialled, spread over all of them."""
+CHECKED_SECONDS, PATIENCE = 0.3, 0.3
+DIRECT_VETH = "direct veth"
+Measured = Callable[[], "Sample | float"]
+
+
+@dataclass(slots=True)
+class Bench:
+    """One node with the proxy, a client pod, and endpoints that all live in one namespace of that node.
+
+    `services` is how many there are and in force; `loaded` tells for each number at which it has stopped how many
+    seconds the API server took for what was added, and how many it then took until that was in force.
+    """
+
+    settings: Settings
+    run: Run
+    stage: Stage
+    api: Api
+    shape: Shape
+    duration: float
+    keep: Callable[[Cell], None]
+    services: int = 0
+    loaded: dict[int, tuple[float, float]] = field(default_factory=dict)
+    cells: list[Cell] = field(default_factory=list)  # of the test that runs
+    record: Record = field(default_factory=lambda: Record("", "", "", "", {}))
+    _serving: Server | None = None
+    _server: ExitStack = field(default_factory=ExitStack)
+
+    # Where things are.
+
+    @property
+    def lab(self) -> Lab:
+        return self.stage.lab
+
+    @property
+    def node(self) -> Node:
+        return self.lab.nodes[0]
+
+    @property
+    def client(self) -> Path:
+        """The client pod's network namespace."""
+        return self.stage.namespace(self.node.client.name)
+
+    @property
+    def endpoints(self) -> Path:
+        """The namespace that has all endpoints of the Services that `at` makes."""
+        return self.stage.namespace(f"{self.node.name}.dense")
+
+    # How many Services.
+
+    def at(self, services: int) -> None:
+        """See that so many Services are there and in force. Raises UnfitError for fewer than before."""
+        if services < self.services:
+            raise UnfitError(f"Services are only added, and there are {self.services:,} already")
+        if services == self.services:
+            return
+        self.serve("serve")
+        self.write(self.services, services)
+        self.services = services
+        self.settle()
+
+    def write(self, first: int, last: int) -> None:
+        """Write the Services from number `first` to before `last` to the API, whatever is in force."""
+        if named.needs_more(last) and not named.needs_more(first):
+            self.lab.kube.create(SERVICE_CIDRS, {"metadata": {"name": "more"}, "spec": {"cidrs": [named.MORE]}})
+        self.api.write_all(self.api.request("POST", *each) for each in self.shape.objects(first, last))
+
+    def settle(self) -> float:
+        """Wait until all that has been written is in force; how many seconds that took. Raises PlumblineError."""
+        settled = self.run.settler.settle(None, self._silent)
+        if not settled.done:
+            raise PlumblineError(
+                f"{self.services:,} Services were not in force after {settled.seconds:.0f} s: "
+                f"{', '.join(settled.missing) or 'the sentinel does not follow'}"
+            )
+        if wrong := self._silent():
+            raise PlumblineError(f"with {self.services:,} Services {'; '.join(wrong.values())}")
+        self.lab.forget_flows()
+        return settled.seconds
+
+    def _silent(self) -> Mapping[str, str]:
+        """Of the Services that are dialled, whether there are some that do not answer."""
+        self.serve("serve")
+        pace = Pace(failures=None, patience=PATIENCE)
+        found = self.stage.traffic.measure(self.client, "rate", self.every_service(), CHECKED_SECONDS, pace)
+        return {"Services": f"{found.failures} connections failed"} if found.failures else {}
+
+    # Whom to dial.
+
+    def service(self, number: int) -> Target:
+        """The Service with this number, from 0."""
+        return named.target(number)
+
+    def every_service(self, most: int = DIALLED) -> list[Target]:
+        """All Services, or of many so many, spread over all."""
+        return [named.target(number) for number in range(0, self.services, max(1, self.services // most))]
+
+    def first_service(self) -> Target:
+        """The one that the dataplane looks at first, where it looks at one after the other."""
+        return order.ends(self.run, self.services)[0]
+
+    def last_service(self) -> Target:
+        """The one that it looks at last."""
+        return order.ends(self.run, self.services)[1]
+
+    # Measuring once.
+
+    def serve(self, server: Server) -> None:
+        """See that this kind of server, and no other, listens at all endpoints."""
+        if server != self._serving:
+            self._server.close()
+            self._server.enter_context(self.stage.traffic.server(self.endpoints, server))
+            self._serving = server
+
+    def measure(
+        self,
+        kind: Kind,
+        targets: Target | Sequence[Target],
+        *,
+        pace: Pace | None = None,
+        seconds: float | None = None,
+    ) -> Sample:
+        """One run of the client pod. `seconds`: one repeat's share of `--duration` unless said otherwise."""
+        self.serve(SERVERS[kind])
+        several = [targets] if isinstance(targets, tuple) and isinstance(targets[0], str) else targets
+        return self.stage.traffic.measure(self.client, kind, several, seconds or self.share, pace)  # type: ignore[arg-type]
+
+    @property
+    def share(self) -> float:
+        """Seconds of one repeat."""
+        return self.duration / REPEATS
+
+    def connect(self, targets: Target | Sequence[Target]) -> Sample:
+        """connect(2) alone: a SYN, and its answer."""
+        return self.measure("connect", targets)
+
+    def rate(self, targets: Target | Sequence[Target]) -> Sample:
+        """Connect, a byte there, a byte back, RST."""
+        return self.measure("rate", targets)
+
+    def request(self, target: Target) -> Sample:
+        """A byte there and back on one connection."""
+        return self.measure("request", target)
+
+    def hundred(self, targets: Target | Sequence[Target]) -> Sample:
+        """A hundred requests on each connection."""
+        return self.measure("hundred", targets)
+
+    def flows(self, targets: Target | Sequence[Target]) -> Sample:
+        """Connections of 64 KiB each."""
+        return self.measure("flow", targets)
+
+    def direct(self, kind: Kind, *, pace: Pace | None = None, seconds: float | None = None) -> Callable[[], Sample]:
+        """The same client over a veth pair with nothing in between: a function that measures it once."""
+        return lambda: self.stage.direct(kind, seconds or self.share, pace)
+
+    @contextmanager
+    def polling(self, target: Target) -> Iterator[Poller]:
+        """The client pod keeps asking a Service, and tells when the answer becomes another one."""
+        self.serve("serve")
+        with self.stage.traffic.poller(self.client, target) as poller:
+            yield poller
+
+    # Cells.
+
+    def cell(
+        self,
+        chart: str,
+        *,
+        unit: Unit,
+        better: Better,
+        measured: Measured,
+        limit: Measured | None = None,
+        limited_by: str = "",
+        series: str = "",
+        value: Callable[[Sample], float] | None = None,
+        repeats: int = REPEATS,
+        note: str = "",
+    ) -> Cell:
+        """Measure a cell and keep it: repeats, beside their limits (A-B-A) where there is one.
+
+        `value` is what counts of a Sample: by default p50 where the unit is seconds, else what it did per second. A
+        limit that does not stand still, or connections that fail throughout, make the cell unfit.
+        """
+        taken = _Taken(value or VALUES.get(unit, VALUES["1/s"]))
+        outcome: dict[str, object] = {}
+        try:
+            with stolen() as steal:
+                if limit is None:
+                    values = [taken.of(measured()) for _ in range(repeats)]
+                    outcome = {"values": tuple(values)}
+                else:
+                    beside = limit
+                    rounds = in_turns(lambda: taken.of(measured()), lambda: taken.limit_of(beside()), repeats)
+                    if rounds.why_unfit:
+                        outcome = {"outcome": "unfit", "reason": rounds.why_unfit}
+                    else:
+                        outcome = {
+                            "values": tuple(one.value for one in rounds.steady),
+                            "limits": tuple(one.limit for one in rounds.steady),
+                        }
+        except TrafficError as error:
+            outcome = {"outcome": "unfit", "reason": str(error)}
+        made = Cell(
+            chart=chart,
+            series=series,
+            services=self.services,
+            endpoints=self.shape.each,
+            unit=unit,
+            better=better,
+            limited_by=limited_by,
+            percentiles=taken.percentiles() if "values" in outcome else {},
+            failures=taken.failures,
+            steal=steal.share,
+            note=note,
+            **outcome,  # type: ignore[arg-type]
+        )
+        return self.add(made)
+
+    def add(self, cell: Cell) -> Cell:
+        """Keep a cell that was measured in some other way."""
+        self.cells.append(cell)
+        self.record.observed = "; ".join(in_words(one) for one in self.cells)
+        self.keep(cell)
+        return cell
+
+    def close(self) -> None:
+        """End what listens at the endpoints."""
+        self._server.close()
+
+
+VALUES: Mapping[str, Callable[[Sample], float]] = {"s": lambda sample: sample.p50, "1/s": lambda sample: sample.rate}
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What the repeats of a cell came to, beside their values."""
+
+    value: Callable[[Sample], float]
+    samples: list[Sample] = field(default_factory=list)
+
+    def of(self, found: Sample | float) -> float:
+        if isinstance(found, Sample):
+            self.samples.append(found)
+        return self.limit_of(found)
+
+    def limit_of(self, found: Sample | float) -> float:
+        return self.value(found) if isinstance(found, Sample) else found
+
+    @property
+    def failures(self) -> int:
+        return sum(one.failures for one in self.samples)
+
+    def percentiles(self) -> dict[str, float]:
+        """The median repeat's, and of all the worst."""
+        if not self.samples or not any(one.p50 for one in self.samples):
+            return {}
+        found = {
+            name: statistics.median(getattr(one, name) for one in self.samples)
+            for name in ("p01", "p50", "p90", "p99")
+        }
+        return {**found, "worst": max(one.worst for one in self.samples)}

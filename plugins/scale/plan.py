@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run measures in which order, how long it will take, and what a `--budget` leaves out.
+
+Services are only ever added, so what is measured at the fewest comes first. What is worth most is what the budget is
+spent on: a chart's own worth, and of its points first the ends of the line, then what lies between.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+TYPICAL = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A chart's worth (more is better), and what one point of it takes, in seconds.
+
+    `measurements`: so many times the length of one measurement with its limits; `fixed`: whatever else; `syncs`: so
+    many times what the proxy needs to start with all Services.
+    """
+
+    worth: int
+    measurements: float = 0.0
+    fixed: float = 1.0
+    syncs: float = 0.0
+
+
+# One entry for each chart; tests of a chart share its points.
+CHARTS: Mapping[str, Cost] = {
+    "first-packet": Cost(100, measurements=3),
+    "update": Cost(95, fixed=3.0, syncs=0.5),
+    "rate": Cost(90, measurements=1),
+    "cold": Cost(85, fixed=1.0, syncs=2.2),
+    "programming": Cost(80, fixed=10.0),
+    "keepalive": Cost(75, measurements=3),
+    "jitter": Cost(70, fixed=15.0),
+    "cpu": Cost(65, measurements=2),
+    "correctness": Cost(60, fixed=5.0),
+    "hop": Cost(55, fixed=20.0),
+    "memory": Cost(50, fixed=0.5),
+    "throughput": Cost(45, measurements=4),
+    "slices": Cost(40, fixed=15.0),
+    "conntrack": Cost(35, fixed=10.0),
+    "fairness": Cost(30, fixed=5.0),
+    "maglev": Cost(25, fixed=5.0),
+    # Judged from what others have measured.
+    "control": Cost(110, fixed=0.1),
+    "reference": Cost(110, fixed=0.1),
+}
+UNKNOWN = Cost(50, fixed=TYPICAL)
+# A measurement of a second takes so long with the limits between its repeats, and the starts of the client.
+WITH_LIMITS = 2.6
+# Seconds that a proxy needs until all Services are in force: for 1,000, and how it grows (a power of their number).
+# Orders of magnitude are what a budget needs: docs/benchmarks.md has what was measured.
+SYNC: Mapping[str, tuple[float, float]] = {
+    "iptables": (0.7, 1.5),
+    "nftables": (0.7, 0.5),
+    "ipvs": (5.0, 1.0),
+    "ebpf": (0.6, 0.2),
+}
+# Writing to the API server.
+LOAD = 1.5e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One test at one number of Services: `number` is its place in the order of the run."""
+
+    test: str
+    chart: str
+    services: int
+
+
+def chart_of(requirement: str) -> str:
+    """The chart that a requirement measures: the second word of its id, as in `scale.first-packet.latency`."""
+    return requirement.split(".")[1]
+
+
+def sync_seconds(mode: str, services: int) -> float:
+    """About how long a proxy needs to put so many Services into force from nothing."""
+    at_thousand, power = SYNC.get(mode, SYNC["nftables"])
+    return float(max(0.3, at_thousand * (services / 1000) ** power))
+
+
+def seconds(point: Point, mode: str, duration: float) -> float:
+    """About how long a point takes, without the loading of Services."""
+    cost = CHARTS.get(point.chart, UNKNOWN)
+    return cost.fixed + cost.measurements * duration * WITH_LIMITS + cost.syncs * sync_seconds(mode, point.services)
+
+
+def loading(services: int, mode: str) -> float:
+    """About how long it takes until so many Services are there and in force."""
+    return services * LOAD + sync_seconds(mode, services)
+
+
+def worth(point: Point, ladder: Sequence[int]) -> tuple[int, int]:
+    """What comes first when there is not time for everything."""
+    place = ladder.index(point.services) if point.services in ladder else 0
+    is_end = place in (0, len(ladder) - 1)
+    return int(is_end), CHARTS.get(point.chart, UNKNOWN).worth
+
+
+def chosen(
+    points: Sequence[Point], mode: str, duration: float, ladder: Sequence[int], budget: float | None
+) -> frozenset[Point]:
+    """The points that there is time for, the worthiest first; all where there is no budget."""
+    if budget is None:
+        return frozenset(points)
+    kept: set[Point] = set()
+    loaded: set[int] = set()
+    left = budget
+    for point in sorted(points, key=lambda one: worth(one, ladder), reverse=True):
+        cost = seconds(point, mode, duration)
+        if point.services not in loaded:
+            cost += loading(point.services, mode)
+        if cost <= left:
+            kept.add(point)
+            loaded.add(point.services)
+            left -= cost
+    return frozenset(kept)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `--services`, `--endpoints-per-service`, `--duration` and `--budget` may be, and where -m scale runs.
+
+Every refusal is a UsageError of one sentence.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Callable
+
+from clusters.errors import UsageError
+
+SERVICES = (1, 1_000, 5_000, 10_000)
+ENDPOINTS = 2
+DURATION = 1.0
+"""Seconds in which the system under test is measured for one cell, all repeats together."""
+MOST_SERVICES = 100_000
+# With more than so many, kube-proxy's modes need minutes for what is measured in seconds.
+MOST_FOR_OTHERS = 50_000
+MOST_ENDPOINTS = 1_000
+LOOKED_FOR = re.compile(r"\b(scale)\b")
+
+
+def names_scale(expression: str | None) -> bool:
+    """Whether -m asks for scale."""
+    return LOOKED_FOR.search(expression or "") is not None
+
+
+def services(text: str | None, proxy: str) -> tuple[int, ...]:
+    """Numbers of Services, fewest first. Raises UsageError."""
+    if text is None:
+        return SERVICES
+    numbers = [int(word) if word.isascii() and word.isdecimal() else 0 for word in text.split(",")]
+    if not all(0 < number <= MOST_SERVICES for number in numbers):
+        raise UsageError(
+            f"--services={text} must be numbers from 1 to {MOST_SERVICES:,} with commas between, such as 1,1000,10000"
+        )
+    if numbers != sorted(set(numbers)):
+        raise UsageError(f"--services={text} must have each number once, the fewest first: Services are only added")
+    if numbers[-1] > MOST_FOR_OTHERS and proxy not in ("ebpf", "command", "none"):
+        raise UsageError(
+            f"--services={text}: more than {MOST_FOR_OTHERS:,} are for the reference datapath (--proxy-mode=ebpf); "
+            f"{proxy} would need hours"
+        )
+    return tuple(numbers)
+
+
+def endpoints(text: str | None) -> int:
+    """Endpoints of each Service. Raises UsageError."""
+    if text is None:
+        return ENDPOINTS
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 0 < number <= MOST_ENDPOINTS:
+        raise UsageError(f"--endpoints-per-service={text} must be a number from 1 to {MOST_ENDPOINTS:,}")
+    return number
+
+
+def refuse(options: argparse.Namespace, *, is_root: Callable[[], bool] = lambda: os.geteuid() == 0) -> None:
+    """Raise UsageError where -m asks for scale and it cannot be measured so."""
+    if not names_scale(options.markexpr):
+        return
+    if getattr(options, "numprocesses", None) or getattr(options, "dist", "no") != "no":
+        raise UsageError("scale is measured by one process alone on the machine; leave out -n with -m scale")
+    if options.cluster not in (None, "lab"):
+        raise UsageError(
+            f"scale is measured in the embedded lab; leave out --cluster={options.cluster} with -m scale"
+        )
+    if not is_root():
+        raise UsageError("scale is measured with real traffic from the lab's namespaces, which needs root: use sudo")

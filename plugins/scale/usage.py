@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the proxy and the kernel use of CPUs and memory, to the nanosecond and byte that the kernel knows."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusters.errors import PlumblineError
+from plugins.scale.bench import Bench
+
+NANO = 1e-9
+PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """How many CPUs were used on average: by the proxy, and by whatever runs on the traffic's CPU."""
+
+    proxy: float
+    traffic: float
+
+
+@dataclass(slots=True)
+class Usage:
+    """What came of a block."""
+
+    cores: Cores = Cores(0.0, 0.0)
+
+
+@contextmanager
+def used(bench: Bench) -> Iterator[Usage]:
+    """Look at the CPUs before and after the block.
+
+    What its spinner does not get of a CPU, somebody else has used: system calls, interrupts, everything.
+    """
+    found = Usage()
+    spinner = bench.stage.traffic.spinners[bench.stage.traffic.cpu]
+    before = (time.monotonic(), _run_time(spinner), proxy_seconds(bench))
+    try:
+        yield found
+    finally:
+        wall, idle, proxy = (
+            after - earlier
+            for after, earlier in zip(
+                (time.monotonic(), _run_time(spinner), proxy_seconds(bench)), before, strict=True
+            )
+        )
+        found.cores = Cores(proxy=proxy / wall, traffic=max(0.0, 1 - idle / wall))
+
+
+def processes(bench: Bench) -> list[int]:
+    """The proxy's process on the node and whatever it runs, as this machine numbers them. Raises PlumblineError."""
+    pids = getattr(bench.run.proxy, "pids", {})
+    if bench.node.name not in pids:
+        raise PlumblineError("the proxy has no process of ours")
+    inner = pids[bench.node.name]
+    done = bench.lab.supervisor.run(["cat", f"/proc/{inner}/status"])
+    first = _outer_pid(bench.stage.pid, inner)
+    if done.status != 0 or first is None:
+        raise PlumblineError("the proxy's process cannot be found")
+    found, waiting = [], [first]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        with suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                waiting += [int(each) for each in (task / "children").read_text(encoding="ascii").split()]
+    return found
+
+
+def proxy_seconds(bench: Bench) -> float:
+    """CPU time of the proxy so far, with that of the programs it has run to their end (proc_pid_stat(5))."""
+    return sum(_whole_time(pid) for pid in processes(bench))
+
+
+def _outer_pid(lab: int, inner: int) -> int | None:
+    """The process that the lab's PID namespace calls `inner`: a child of its PID 1."""
+    for child in Path(f"/proc/{lab}/task/{lab}/children").read_text(encoding="ascii").split():
+        with suppress(OSError):
+            status = Path(f"/proc/{child}/status").read_text(encoding="ascii", errors="replace")
+            numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
+            if int(numbers[-1]) == inner:
+                return int(child)
+    return None
+
+
+def _run_time(pid: int) -> float:
+    """Seconds for which a process has had a CPU, to the nanosecond (all its threads)."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks) * NANO
+
+
+def _whole_time(pid: int) -> float:
+    """Its own, and in ticks that of the children it has waited for."""
+    with suppress(OSError):
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return _run_time(pid) + (int(text[13]) + int(text[14])) / 100
+    return 0.0
