@@ -53,6 +53,7 @@ class Bench:
     duration: float
     keep: Callable[[Cell], None]
     services: int = 0
+    kernel_before: int = 0  # bytes that the kernel used before there was a Service
     loaded: dict[int, tuple[float, float]] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)  # of the test that runs
     record: Record = field(default_factory=lambda: Record("", "", "", "", {}))
@@ -144,6 +145,11 @@ class Bench:
             self._server.close()
             self._server.enter_context(self.stage.traffic.server(self.endpoints, server))
             self._serving = server
+
+    def serve_nothing(self) -> None:
+        """Nobody of ours listens at the endpoints: somebody else will."""
+        self._server.close()
+        self._serving = None
 
     def measure(
         self,
@@ -250,6 +256,33 @@ class Bench:
         )
         return self.add(made)
 
+    def cell_of(
+        self,
+        chart: str,
+        *,
+        unit: Unit,
+        better: Better,
+        values: Sequence[float],
+        limits: Sequence[float] = (),
+        limited_by: str = "",
+        series: str = "",
+        note: str = "",
+    ) -> Cell:
+        """Keep a cell of values that were measured in some other way than in turns with their limit."""
+        made = Cell(
+            chart=chart,
+            series=series,
+            services=self.services,
+            endpoints=self.shape.each,
+            unit=unit,
+            better=better,
+            values=tuple(values),
+            limits=tuple(limits),
+            limited_by=limited_by,
+            note=note,
+        )
+        return self.add(made)
+
     def add(self, cell: Cell) -> Cell:
         """Keep a cell that was measured in some other way."""
         self.cells.append(cell)
@@ -259,7 +292,7 @@ class Bench:
 
     def close(self) -> None:
         """End what listens at the endpoints."""
-        self._server.close()
+        self.serve_nothing()
 
 
 VALUES: Mapping[str, Callable[[Sample], float]] = {"s": lambda sample: sample.p50, "1/s": lambda sample: sample.rate}

@@ -156,8 +156,7 @@ def pytest_runtest_makereport(
     report = yield
     store = item.config.stash[STORE]
     if call.when == "teardown" and hasattr(item.config, "workerinput") and is_scale(item):
-        vars(report)[CELLS], vars(report)[HARNESS] = msgspec.to_builtins(store.cells), dict(store.harness)
-        store.cells.clear()
+        vars(report)[CELLS], vars(report)[HARNESS] = msgspec.to_builtins(store.unsent()), dict(store.harness)
     return report
 
 

@@ -19,6 +19,7 @@ from plugins.options import Settings
 from plugins.run import Run
 from plugins.scale.bench import Bench
 from plugins.scale.cells import Cell
+from plugins.scale.memory import kernel
 from plugins.scale.settings import DURATION
 from plugins.world import UnfitError
 
@@ -74,6 +75,7 @@ def opened(
             shape=Shape([one.addresses["IPv4"] for one in dense], settings.endpoints_per_service),
             duration=settings.duration or DURATION,
             keep=keep,
+            kernel_before=kernel(),
         )
         stack.callback(bench.close)
         yield bench

@@ -23,6 +23,13 @@ class Store:
 
     cells: list[Cell] = field(default_factory=list)
     harness: dict[str, float] = field(default_factory=dict)
+    sent: int = 0
+
+    def unsent(self) -> list[Cell]:
+        """What has been measured since this was last asked."""
+        new = self.cells[self.sent :]
+        self.sent = len(self.cells)
+        return new
 
     def keep(self, cell: Cell) -> None:
         self.cells.append(cell)

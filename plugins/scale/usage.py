@@ -27,6 +27,7 @@ class Usage:
     """What came of a block."""
 
     cores: Cores = Cores(0.0, 0.0)
+    seconds: float = 0.0
 
 
 @contextmanager
@@ -47,6 +48,7 @@ def used(bench: Bench) -> Iterator[Usage]:
                 (time.monotonic(), _run_time(spinner), proxy_seconds(bench)), before, strict=True
             )
         )
+        found.seconds = wall
         found.cores = Cores(proxy=proxy / wall, traffic=max(0.0, 1 - idle / wall))
 
 
@@ -55,10 +57,8 @@ def processes(bench: Bench) -> list[int]:
     pids = getattr(bench.run.proxy, "pids", {})
     if bench.node.name not in pids:
         raise PlumblineError("the proxy has no process of ours")
-    inner = pids[bench.node.name]
-    done = bench.lab.supervisor.run(["cat", f"/proc/{inner}/status"])
-    first = _outer_pid(bench.stage.pid, inner)
-    if done.status != 0 or first is None:
+    first = _outer_pid(bench.stage.pid, pids[bench.node.name])
+    if first is None:
         raise PlumblineError("the proxy's process cannot be found")
     found, waiting = [], [first]
     while waiting:
@@ -98,3 +98,25 @@ def _whole_time(pid: int) -> float:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
         return _run_time(pid) + (int(text[13]) + int(text[14])) / 100
     return 0.0
+
+
+QUIET_SECONDS, QUIET_SHARE, QUIET_DEADLINE = 0.03, 0.05, 30.0
+
+
+def await_quiet(bench: Bench) -> None:
+    """Wait until the proxy has nothing to do: for a moment it has had less than a twentieth of a CPU.
+
+    A proxy that is not ours gets that moment and no more; one that never rests is measured as it is, after 30 s.
+    """
+    try:
+        before = proxy_seconds(bench)
+    except PlumblineError:
+        time.sleep(QUIET_SECONDS)
+        return
+    end = time.monotonic() + QUIET_DEADLINE
+    while time.monotonic() < end:
+        time.sleep(QUIET_SECONDS)
+        after = proxy_seconds(bench)
+        if after - before < QUIET_SHARE * QUIET_SECONDS:
+            return
+        before = after

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the cells of a run must show: judged when all of them have been measured."""
+
+import statistics
+
+import pytest
+
+from plugins.scale.cells import Cell
+from plugins.scale.store import Store
+from plugins.world import UnfitError
+
+BENT, BENT_A_LOT = 1.5, 2.0
+"""By so much longer connections to the last Service must take at the most Services than at the fewest."""
+MANY, A_LOT = 1_000, 10_000
+"""From so many on; fewer show nothing."""
+FLAT = 0.10
+"""By so much the direct path may differ between the fewest and the most Services."""
+
+
+def only_mode(mode: str, wanted: str) -> None:
+    """Raise UnfitError for another mode."""
+    if mode != wanted:
+        raise UnfitError(f"it is about mode {wanted}, and the proxy's is {mode}")
+
+
+def must_bend(measured: Store, *, mode: str) -> None:
+    """The last Service's latency must show the length of iptables' chain."""
+    only_mode(mode, "iptables")
+    fewest, most = _ends(measured, "first-packet", "last Service")
+    if most.services < MANY:
+        raise UnfitError(f"{most.services:,} Services are too few to show it; it takes {MANY:,}")
+    needed = BENT_A_LOT if most.services >= A_LOT else BENT
+    grown = _beside_limit(most) / _beside_limit(fewest)
+    if grown < needed:
+        pytest.fail(
+            f"{_between(fewest, most)} connections to the last Service take {grown:.2f} times as long, "
+            f"and must take {needed:g} times as long: what is measured is not the Services"
+        )
+
+
+def must_stay_flat(measured: Store) -> None:
+    """The limit at the most Services must be what it was at the fewest."""
+    limits: dict[int, list[float]] = {}
+    for cell in measured.cells:
+        if cell.chart == "first-packet" and cell.is_measured:
+            limits.setdefault(cell.services, []).extend(cell.limits)
+    if len(limits) < 2:
+        raise UnfitError("the direct path was not measured at two numbers of Services")
+    few, many = min(limits), max(limits)
+    grown = statistics.median(limits[many]) / statistics.median(limits[few])
+    if abs(grown - 1) > FLAT:
+        pytest.fail(
+            f"from {few:,} to {many:,} Services the direct path has become {grown:.2f} times what it was, "
+            f"and no Service is on it: the machine has changed meanwhile"
+        )
+
+
+def must_not_grow(measured: Store, chart: str, series: str, *, most: float) -> None:
+    """A line's value beside its limit at the most Services, over that at the fewest."""
+    fewest, last = _ends(measured, chart, series)
+    grown = _beside_limit(last) / _beside_limit(fewest)
+    if grown > most:
+        pytest.fail(
+            f"{_between(fewest, last)} {series} takes {grown:.2f} times as long, and should {most:.2f} at most"
+        )
+
+
+def must_be_near_the_limit(measured: Store, chart: str, series: str, *, most: float) -> None:
+    """A line's value beside its limit, wherever it was measured."""
+    cells = measured.of(chart, series)
+    if not cells:
+        raise UnfitError(f"{chart} of {series} was not measured")
+    worst = max(cells.values(), key=_beside_limit)
+    if _beside_limit(worst) > most:
+        pytest.fail(
+            f"with {worst.services:,} Services {series} takes {_beside_limit(worst):.2f} times the direct path, "
+            f"and should {most:.2f} at most"
+        )
+
+
+def _ends(measured: Store, chart: str, series: str) -> tuple[Cell, Cell]:
+    """The cells at the fewest and at the most Services. Raises UnfitError where there are no two."""
+    cells = measured.of(chart, series)
+    if len(cells) < 2:
+        raise UnfitError(f"{chart} of {series} was not measured at two numbers of Services")
+    return cells[min(cells)], cells[max(cells)]
+
+
+def _beside_limit(cell: Cell) -> float:
+    return cell.median if cell.ratio is None else cell.ratio
+
+
+def _between(fewest: Cell, most: Cell) -> str:
+    return f"from {fewest.services:,} to {most.services:,} Services"
