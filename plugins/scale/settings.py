@@ -19,12 +19,12 @@ MOST_SERVICES = 100_000
 # With more than so many, kube-proxy's modes need minutes for what is measured in seconds.
 MOST_FOR_OTHERS = 50_000
 MOST_ENDPOINTS = 1_000
-LOOKED_FOR = re.compile(r"\b(scale)\b")
+_NAMED, _EXCLUDED = re.compile(r"\bscale\b"), re.compile(r"\bnot\s+scale\b")
 
 
 def names_scale(expression: str | None) -> bool:
     """Whether -m asks for scale."""
-    return LOOKED_FOR.search(expression or "") is not None
+    return _NAMED.search(_EXCLUDED.sub("", expression or "")) is not None
 
 
 def services(text: str | None, proxy: str) -> tuple[int, ...]:

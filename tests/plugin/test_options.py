@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad command lines: exit status 4 and one sentence that says what to type instead, never a traceback."""
 
+import argparse
 import os
 import platform
 import shutil
@@ -14,6 +15,7 @@ from clusters.errors import UsageError
 from clusters.proxies.reference import own_version
 from plugins.options import FAMILIES, Settings, parse, seconds
 from plugins.requirements import release
+from plugins.scale import settings as scale
 from plugins.session import HOW_TO_START, SETTINGS, selects_conformance
 from tests.binaries import programs
 from tests.plugin.runs import ROOT, Finished, runs
@@ -165,12 +167,33 @@ BAD = [
     ),
     ([*COMMAND, "--lab-shell=node-x", "--nodes=2"], "there is no such node; the lab has node-a, node-b"),
     ([*COMMAND, "--baseline=old.yaml"], "--baseline=old.yaml is not part of this version"),
-    ([*COMMAND, "--services=1,10"], "--services=1,10 is not part of this version"),
-    ([*COMMAND, "--endpoints-per-service=3"], "--endpoints-per-service=3 is not part of this version"),
-    ([*COMMAND, "--duration=5s"], "--duration=5s is not part of this version"),
     ([*COMMAND, "--examples=5"], "--examples=5 is not part of this version"),
     ([*COMMAND, "--allow-disruptive"], "--allow-disruptive is not part of this version"),
-    ([*COMMAND, "--budget=5m"], "--budget=5m is not part of this version"),
+    # Scale.
+    ([*COMMAND, "--services=0"], "--services=0 must be numbers from 1 to 100,000 with commas between, such as"),
+    ([*COMMAND, "--services=100001"], "--services=100001 must be numbers from 1 to 100,000 with commas between"),
+    ([*COMMAND, "--services=1,,2"], "--services=1,,2 must be numbers from 1 to 100,000"),
+    ([*COMMAND, "--services=-5"], "--services=-5 must be numbers from 1 to 100,000"),
+    ([*COMMAND, "--services=many"], "--services=many must be numbers from 1 to 100,000"),
+    ([*COMMAND, "--services="], "--services= must be numbers from 1 to 100,000"),
+    ([*COMMAND, "--services=10,1"], "--services=10,1 must have each number once, the fewest first"),
+    ([*COMMAND, "--services=1,1"], "--services=1,1 must have each number once, the fewest first"),
+    (
+        ["--proxy-mode=iptables", "--services=1,60000"],
+        "--services=1,60000: more than 50,000 are for the reference datapath (--proxy-mode=ebpf); kube-proxy would",
+    ),
+    (
+        ["--proxy=kube-router", "--services=100000"],
+        "--services=100000: more than 50,000 are for the reference datapath (--proxy-mode=ebpf); kube-router would",
+    ),
+    ([*COMMAND, "--endpoints-per-service=0"], "--endpoints-per-service=0 must be a number from 1 to 1,000"),
+    ([*COMMAND, "--endpoints-per-service=x"], "--endpoints-per-service=x must be a number from 1 to 1,000"),
+    ([*COMMAND, "--endpoints-per-service=1001"], "--endpoints-per-service=1001 must be a number from 1 to 1,000"),
+    ([*COMMAND, "--duration=fast"], "--duration=fast is no time; write for example 60s, 1.5m or 500ms"),
+    ([*COMMAND, "--duration=0"], "--duration=0 is no time"),
+    ([*COMMAND, "--budget=none"], "--budget=none is no time; write for example 60s, 1.5m or 500ms"),
+    ([*COMMAND, "--budget=-1m"], "--budget=-1m is no time"),
+    ([*COMMAND, "-m", "scale", "--cluster=kind"], "--cluster=kind is not part of this version of plumbline yet"),
     # Files.
     ([*COMMAND, "--features=absent.yaml"], "--features=absent.yaml cannot be read: No such file or directory"),
     ([*COMMAND, "--features={tmp}"], "cannot be read: Is a directory"),
@@ -447,3 +470,62 @@ def test_settings_survive_the_way_to_a_worker(pytester: pytest.Pytester, tmp_pat
 def test_which_tests_are_known_to_fail(entries: tuple[str, ...], axes: dict[str, str], known: bool) -> None:
     settings = Settings(proxy="none", mode="none", known_failures=entries)
     assert settings.is_known_to_fail("a.b", axes) is known
+
+
+@pytest.mark.parametrize(
+    ("arguments", "services", "endpoints", "duration", "budget"),
+    [
+        ([], (1, 1_000, 5_000, 10_000), 2, None, None),
+        (["--services=1"], (1,), 2, None, None),
+        (["--services=1,20,50000", "--endpoints-per-service=10"], (1, 20, 50_000), 10, None, None),
+        (["--duration=500ms", "--budget=10m"], (1, 1_000, 5_000, 10_000), 2, 0.5, 600.0),
+    ],
+)
+def test_scale_is_measured_as_asked(
+    arguments: Sequence[str],
+    services: tuple[int, ...],
+    endpoints: int,
+    duration: float | None,
+    budget: float | None,
+    pytester: pytest.Pytester,
+) -> None:
+    settings = configured(pytester, *COMMAND, *arguments).stash[SETTINGS]
+    assert (settings.services, settings.endpoints_per_service) == (services, endpoints)
+    assert (settings.duration, settings.budget) == (duration, budget)
+    assert Settings.loads(settings.dumps()) == settings
+
+
+@pytest.mark.parametrize("arguments", [["--proxy-mode=ebpf"], list(COMMAND), ["--proxy=none"]])
+def test_a_hundred_thousand_services_are_for_whoever_may_do_it(
+    arguments: Sequence[str], pytester: pytest.Pytester
+) -> None:
+    settings = configured(pytester, *arguments, "--services=1,100000").stash[SETTINGS]
+    assert settings.services == (1, 100_000)
+
+
+def asked(expression: str, **options: object) -> argparse.Namespace:
+    return argparse.Namespace(**{"markexpr": expression, "cluster": None, "numprocesses": None, **options})
+
+
+@pytest.mark.parametrize("expression", ["scale", "scale or load", "not load and scale"])
+@pytest.mark.parametrize(
+    ("options", "root", "sentence"),
+    [
+        ({"numprocesses": 2}, True, "scale is measured by one process alone on the machine; leave out -n"),
+        ({"dist": "each"}, True, "scale is measured by one process alone on the machine; leave out -n"),
+        ({"cluster": "kind"}, True, "scale is measured in the embedded lab; leave out --cluster=kind"),
+        ({}, False, "scale is measured with real traffic from the lab's namespaces, which needs root: use sudo"),
+    ],
+)
+def test_scale_is_refused_where_it_cannot_be_measured(
+    expression: str, options: dict[str, object], root: bool, sentence: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        scale.refuse(asked(expression, **options), is_root=lambda: root)
+    assert str(caught.value).startswith(sentence)
+    scale.refuse(asked(expression), is_root=lambda: True)
+
+
+@pytest.mark.parametrize("expression", ["", "load", "not scale", "load and not scale", "scaled", "upscale"])
+def test_what_is_no_scale_needs_nothing(expression: str) -> None:
+    scale.refuse(asked(expression, numprocesses=4, cluster="kind"), is_root=lambda: False)
