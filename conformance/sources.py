@@ -51,7 +51,9 @@ METALLB_CLASS = METALLB + "installation/#setting-the-loadbalancer-class"
 METALLB_READY = "https://github.com/metallb/metallb/pull/2337"
 # What the field measures as Services grow: docs/scale.md tells of each.
 FIRST_PACKET = "https://kubernetes.io/blog/2025/02/28/nftables-kube-proxy/"
-PROGRAMMING_LATENCY = "https://github.com/kubernetes/community/blob/master/sig-scalability/slos/network_programming_latency.md"
+PROGRAMMING_LATENCY = (
+    "https://github.com/kubernetes/community/blob/master/sig-scalability/slos/network_programming_latency.md"
+)
 RESTART = "https://github.com/kubernetes/kubernetes/pull/130119"
 CONNECTION_RATE = "https://cilium.io/blog/2019/08/20/cilium-16/"
 KEEPALIVE = "https://www.tigera.io/blog/comparing-kube-proxy-modes-iptables-or-ipvs/"

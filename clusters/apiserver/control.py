@@ -7,22 +7,30 @@ GET    /plumbline/faults        {"items": […]}, those that are over included
 DELETE /plumbline/faults        end and forget all of them
 GET    /plumbline/faults/<id>   one fault, with how often it has struck
 DELETE /plumbline/faults/<id>   end and forget it
+POST   /plumbline/create/<path> a list of objects, each created as by a POST to that path: without HTTP for each,
+                                thousands are there in the time that a client of a lab wants to wait
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from clusters.apiserver.api import Api
 from clusters.apiserver.faults import Faults
-from clusters.apiserver.status import JsonObject, method_not_allowed, no_such_path
+from clusters.apiserver.paths import parse_target
+from clusters.apiserver.status import JsonObject, bad_request, method_not_allowed, no_such_path
 from clusters.apiserver.tls import Certificate
 
 ROOT = "/plumbline/"
+AT_A_TIME = 200
+"""So many objects are created before whoever else waits for an answer, or an event, has a turn."""
 
 
 class Control:
     """The handlers behind ROOT; `decode` turns a request's body into JSON when it is needed."""
 
-    def __init__(self, faults: Faults, certificate: Certificate) -> None:
+    def __init__(self, api: Api, faults: Faults, certificate: Certificate) -> None:
+        self._api = api
         self._faults = faults
         self._certificate = certificate
 
@@ -33,11 +41,34 @@ class Control:
                 if method != "GET":
                     raise method_not_allowed()
                 return 200, {"certificate": await self._certificate.pem()}
+            case ["create", "api", version, *rest] if rest:
+                return await self._create(method, "", version, rest, decode)
+            case ["create", "apis", group, version, *rest] if rest:
+                return await self._create(method, group, version, rest, decode)
             case ["faults"]:
                 return self._all(method, decode)
             case ["faults", name]:
                 return 200, self._one(method, name)
         raise no_such_path()
+
+    async def _create(
+        self, method: str, group: str, version: str, rest: list[str], decode: Callable[[], Any]
+    ) -> tuple[int, JsonObject]:
+        """One after the other; those before one that is refused are there."""
+        target = parse_target(group, version, rest)
+        resource = self._api.registry.find(target.group, target.version, target.plural)
+        if resource is None or target.name is not None or resource.namespaced != (target.namespace is not None):
+            raise no_such_path()
+        if method != "POST":
+            raise method_not_allowed()
+        objects = decode()
+        if not isinstance(objects, list):
+            raise bad_request("the body must be a list of objects")
+        for number, obj in enumerate(objects):
+            self._api.create(resource, target.namespace or "", obj)
+            if number % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)
+        return 201, {"created": len(objects)}
 
     def _all(self, method: str, decode: Callable[[], Any]) -> tuple[int, JsonObject]:
         match method:

@@ -43,7 +43,7 @@ async def serve(config: ClusterConfig, token: str, listeners: Listeners, ready_f
     hub = Hub(api.store)
     faults = Faults()
     certificate = Certificate()
-    handler = partial(Handler, api, hub, faults, Control(faults, certificate), token)
+    handler = partial(Handler, api, hub, faults, Control(api, faults, certificate), token)
     guarded = make_server(handler())
     doors = [Door(socket.socket(fileno=fd), guarded, certificate) for fd in listeners.guarded]
     nodes = [(fd, make_server(handler(guarded=False, node=name))) for fd, name in listeners.open]

@@ -11,7 +11,7 @@ from clusters.kube import MERGE_PATCH, KubeClient
 
 JSON = "application/json"
 # Requests on their way at once: the server is never idle, and neither side's buffers fill up.
-PIPELINE = 200
+PIPELINE, PIPELINE_BYTES = 200, 1 << 20
 CHUNK = 1 << 16
 DEADLINE = 60.0
 
@@ -65,12 +65,12 @@ class Api:
                 self._seen += data
 
     def write_all(self, requests: Iterable[bytes]) -> None:
-        """Send all of them, some hundred on their way at any time. Raises PlumblineError when one is refused."""
+        """Send all of them, some on their way at any time. Raises PlumblineError when one is refused."""
         waiting: list[bytes] = []
         on_the_way = 0
         for request in requests:
             waiting.append(request)
-            if len(waiting) == PIPELINE // 2:
+            if len(waiting) == PIPELINE // 2 or sum(map(len, waiting)) > PIPELINE_BYTES // 2:
                 self.send(*waiting)
                 self.answered(on_the_way)
                 on_the_way, waiting = len(waiting), []

@@ -21,6 +21,9 @@ _IN_THE_FIRST_RANGE = 60_000
 # A ServiceCIDR of its own, for those that the lab's range has no place for.
 MORE = "10.97.0.0/16"
 _FIRST_OF_MORE = IPv4Address("10.97.1.0")
+# Of the embedded API server: lists of objects, and how large they may be.
+CREATE = "/plumbline/create"
+MOST_AT_ONCE, MOST_BYTES = 1_000, 2_000_000
 MOST_SERVICES = _IN_THE_FIRST_RANGE + 60_000
 
 
@@ -92,6 +95,14 @@ class Shape:
             f'"ports":[{{"name":"http","port":{self.port},"protocol":"TCP"}}],'
             f'"endpoints":[{_endpoints(chosen)}]}}'
         ).encode()
+
+    def lists(self, first: int, last: int) -> Iterator[tuple[str, bytes]]:
+        """The same as few requests to the lab's own API server, each small enough for it (see its `create`)."""
+        each = max(1, min(MOST_AT_ONCE, MOST_BYTES // len(self.slice(first))))
+        for start in range(first, last, each):
+            numbers = range(start, min(start + each, last))
+            for path, made in ((SERVICES, self.service), (SLICES, self.slice)):
+                yield f"{CREATE}{path}", b"[" + b",".join(made(number) for number in numbers) + b"]"
 
     def objects(self, first: int, last: int) -> Iterator[tuple[str, bytes]]:
         """Path and body of what has to be POSTed for the Services from `first` to before `last`."""

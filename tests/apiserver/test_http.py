@@ -317,3 +317,38 @@ def test_wrong_arguments_are_one_sentence(arguments: list[str], told: str) -> No
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_many_objects_can_be_created_by_one_request(server: Server, namespace: str) -> None:
+    where = f"/api/v1/namespaces/{namespace}/configmaps"
+    objects = [{"metadata": {"name": f"c-{number}"}} for number in range(450)]
+    code, answer = server.call("POST", f"/plumbline/create{where}", objects)
+    assert (code, answer) == (201, {"created": 450})
+    _, listed = server.call("GET", where)
+    assert len(listed["items"]) == 450
+
+
+def test_what_is_refused_of_many_is_told_and_those_before_are_there(server: Server, namespace: str) -> None:
+    where = f"/api/v1/namespaces/{namespace}/services"
+    objects = [{"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}} for name in ("first", "2nd", "third")]
+    code, answer = server.call("POST", f"/plumbline/create{where}", objects)
+    assert code == 422
+    assert "2nd" in answer["message"]
+    _, listed = server.call("GET", where)
+    assert [one["metadata"]["name"] for one in listed["items"]] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("method", "where", "body", "code"),
+    [
+        ("POST", "/plumbline/create/api/v1/namespaces/default/services/one", [], 404),
+        ("POST", "/plumbline/create/api/v1/services", [], 404),
+        ("POST", "/plumbline/create/api/v1/namespaces/default/nonsense", [], 404),
+        ("POST", "/plumbline/create/api/v1", [], 404),
+        ("POST", "/plumbline/create/api/v1/namespaces/default/services", {"items": []}, 400),
+        ("POST", "/plumbline/create/api/v1/namespaces/nowhere/services", [{"metadata": {"name": "a"}}], 404),
+        ("GET", "/plumbline/create/api/v1/namespaces/default/services", None, 405),
+    ],
+)
+def test_refusals_of_many(server: Server, method: str, where: str, body: object, code: int) -> None:
+    assert server.call(method, where, body)[0] == code

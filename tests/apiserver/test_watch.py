@@ -263,7 +263,7 @@ def test_connections_that_stall_or_go_are_let_go(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(hub, "forget", forget_and_tell)
         loop = asyncio.get_running_loop()
         faults = Faults()
-        handler = Handler(api, hub, faults, Control(faults, Certificate()), "", guarded=False)
+        handler = Handler(api, hub, faults, Control(api, faults, Certificate()), "", guarded=False)
         listener = await loop.create_server(make_server(handler), "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
         connections = [await asyncio.open_connection("127.0.0.1", port, limit=limit) for limit in (2**16, 2**20)]
