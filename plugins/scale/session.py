@@ -2,8 +2,11 @@
 """-m scale as a part of pytest's session: order, budget, the bench, progress, and what is written at the end."""
 
 import math
+import os
+import sys
 import time
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,7 +198,6 @@ class Outside:
         self._store = config.stash[STORE]
         self._shown: Shown | None = None
         self._estimate = Estimate({})
-        self._told = 0
         self._written = False
 
     @pytest.hookimpl(trylast=True)
@@ -207,11 +209,20 @@ class Outside:
             return
         measured = {test: cost for test, cost in plan.expected.items() if plan.points[test] in plan.chosen}
         self._estimate = Estimate(measured)
+        terminal.showfspath = False
         if terminal.isatty and option.verbose == 0 and option.capture != "no":
-            terminal.showfspath = False
-            self._shown = Bar(terminal._tw._file)
+            # A descriptor of its own: while tests run, pytest's is where their output is caught.
+            self._shown = Bar(os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8"))
         else:
-            self._shown = Lines(terminal.write_line)
+            self._shown = Lines(self._write_line)
+        self._store.tell = self._shown.cell
+
+    def _write_line(self, text: str) -> None:
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            terminal.write_line(text)
+            terminal.flush()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         if self._shown is None or nodeid not in self._config.stash[PLAN].points:
@@ -228,14 +239,11 @@ class Outside:
         return ("", "", "") if report.when != "call" and report.passed else (report.outcome, "", "")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        from_guest = vars(report).get(CELLS, [])
-        self._store.cells += msgspec.convert(from_guest, list[Cell])
+        for cell in msgspec.convert(vars(report).get(CELLS, []), list[Cell]):
+            self._store.keep(cell)
         self._store.harness.update(vars(report).get(HARNESS, {}))
         if self._shown is None or report.when != "teardown":
             return
-        for cell in self._store.cells[self._told :]:
-            self._shown.cell(cell)
-        self._told = len(self._store.cells)
         self._estimate.end(report.nodeid)
         self._shown.end(self._estimate.fraction, self._estimate.left)
 

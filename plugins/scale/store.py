@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class Store:
     cells: list[Cell] = field(default_factory=list)
     harness: dict[str, float] = field(default_factory=dict)
     sent: int = 0
+    tell: Callable[[Cell], None] = lambda _: None
 
     def unsent(self) -> list[Cell]:
         """What has been measured since this was last asked."""
@@ -32,7 +33,9 @@ class Store:
         return new
 
     def keep(self, cell: Cell) -> None:
+        """Add a cell, and tell whoever shows them."""
         self.cells.append(cell)
+        self.tell(cell)
 
     def of(self, chart: str, series: str = "") -> dict[int, Cell]:
         """The measured cells of a line: by how many Services there were."""
