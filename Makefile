@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 # PYTHON chooses the interpreter of the virtual environment; without it an existing environment stays as it is.
 READY := $(VENV)/.ready$(if $(PYTHON),-$(notdir $(PYTHON)))
 KUBE_PROXY := $(VENV)/.kube-proxy
-C_FILES := $(wildcard dataplane_ref/bpf/*.[ch])
+C_FILES := $(wildcard dataplane_ref/bpf/*.[ch] clusters/measure/*.[ch])
 
 export PYTHON
 # Where Debian keeps nft and iptables, which an ordinary user's PATH lacks.
