@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "agent": agent.new_connections,
     "apiserver-list": apiserver.listing,
     "apiserver-watch": apiserver.watching,
+    "apiserver-write": apiserver.writing,
     "reference": table.rows,
 }
 # Takes minutes, and so is not measured unless it is named.

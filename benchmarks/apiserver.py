@@ -11,16 +11,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.rows import Row
 from clusters.errors import PlumblineError
+from clusters.kube import KubeClient
+from clusters.measure.api import Api
+from clusters.measure.services import NAMESPACE, Shape
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVICES = 100_000
 WATCHERS, EVENTS = 100, 2_000
+WRITTEN = 10_000
 PIPELINE = 200
 PATH = "/api/v1/namespaces/default/services"
 CHUNK = 1 << 18
@@ -140,6 +144,20 @@ def watching() -> Sequence[Row]:
             writer.join()
     note = "one process writes and hears, on the same cores"
     return [Row(f"API server: watch deliveries, {WATCHERS} watchers", "/s", samples, 300_000, "more", note)]
+
+
+def writing() -> Sequence[Row]:
+    """Services with an EndpointSlice each, as -m scale writes them: until the last of them has been answered."""
+    samples = []
+    shape = Shape([f"10.128.{number // 250}.{number % 250 + 1}" for number in range(2 * WRITTEN)], 2)
+    for _ in range(3):
+        with server() as running, closing(Api(KubeClient(f"http://127.0.0.1:{running.port}", running.token))) as api:
+            namespace = json.dumps({"metadata": {"name": NAMESPACE}}).encode()
+            api.write_all([api.request("POST", "/api/v1/namespaces", namespace)])
+            started = time.perf_counter()
+            api.write_all(api.request("POST", *each) for each in shape.lists(0, WRITTEN))
+            samples.append(time.perf_counter() - started)
+    return [Row(f"API server: {WRITTEN:,} Services and their slices written", "s", samples, 1.0)]
 
 
 def _hear(selector: selectors.BaseSelector, events: int) -> None:

@@ -19,7 +19,7 @@ def cost(bench: Bench) -> Mapping[str, float]:
     empty = bench.stage.traffic.measure(bench.client, "empty", [], SECONDS)
     found = {CLOCK: empty.p50, ROUND: empty.seconds / empty.count}
     for kind in ("connect", "request", "rate"):
-        sample = bench.stage.direct(kind, SECONDS)  # type: ignore[arg-type]
+        sample = bench.stage.direct(kind, SECONDS)
         whole = 1 / sample.rate if kind == "rate" else sample.p50
         found[f"share of a direct {kind}"] = found[PARTS[kind]] / whole
     return found

@@ -29,7 +29,7 @@ def cores_of_connections(bench: Bench, targets: Target | Sequence[Target] | None
     else:
         bench.serve(SERVERS["rate"])
         namespace = bench.client
-        several = [targets] if isinstance(targets, tuple) else list(targets)  # type: ignore[list-item]
+        several = [targets] if isinstance(targets, tuple) else list(targets)
     with bench.stage.traffic.measuring(namespace, "rate", several, SECONDS, Pace(rate=CONNECTIONS)) as client:
         client.began()
         with used(bench) as busy:

@@ -56,7 +56,7 @@ class Estimate:
     def left(self) -> float:
         """Seconds. The pace so far counts as soon as a tenth is over."""
         rest = self.whole - self.over
-        if self.fraction < 0.1:
+        if not self.over or self.fraction < 0.1:
             return rest
         return rest * (self.clock() - self.began) / self.over
 
