@@ -5,7 +5,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clusters.api import Node
@@ -33,6 +33,7 @@ class Stage:
     lab: Lab
     traffic: Traffic
     pid: int  # of the lab's PID 1, as this machine numbers it
+    direct_servers: Mapping[Server, int] = field(default_factory=dict)  # their PIDs
 
     def namespace(self, name: str) -> Path:
         """A node's or pod's network namespace as this process sees it."""
@@ -99,10 +100,11 @@ def on_stage(traffic: Traffic, lab: Lab) -> Iterator[Stage]:
     for name in (DIRECT[0], *(node.client.name for node in lab.nodes)):
         for key, value in CLIENT_SYSCTLS.items():
             run(lab, "tee", f"/proc/sys/{key}", netns=name, text=value)
+    pids: dict[Server, int] = {}
     with ExitStack() as stack:
         for server, port in DIRECT_PORTS.items():
-            stack.enter_context(traffic.server(stage.namespace(DIRECT[1]), server, port=port))
-        yield stage
+            pids[server] = stack.enter_context(traffic.server(stage.namespace(DIRECT[1]), server, port=port))
+        yield replace(stage, direct_servers=pids)
 
 
 def beside_limit(

@@ -19,7 +19,8 @@
  *     empty                       nothing: what measuring itself takes
  *     bulk                        send as much as goes on one connection to the first target
  *                                 prints "began" when it is warmed up; at its end count (of bytes, where it is bulk),
- *                                 failures, seconds, then p01, p50, p90, p99 and the worst in nanoseconds
+ *                                 failures, seconds, those of CPU time, then p01, p50, p90, p99 and the worst in
+ *                                 nanoseconds
  *     rate=N                      begin so many a second, by a timetable, whether or not those before have ended in
  *                                 time; how long one takes is counted from when it was due
  *     bin=N                       besides, a line for each N milliseconds: count, failures and the worst that ended then
@@ -188,17 +189,19 @@ static void measure(enum kind kind, const struct pace *pace)
 {
 	static struct target targets[MOST_TARGETS];
 	const uint64_t length = (uint64_t)(pace->seconds * 1e9);
-	uint64_t random = 88172645463325252ULL, due = 0, end;
+	const long warm_up = kind == HUNDRED ? WARM_UP / REQUESTS : WARM_UP;
+	uint64_t random = 88172645463325252ULL, due = 0, cpu = 0, end;
 	struct client client = { .kind = kind, .pace = pace, .targets = targets, .samples = samples(pace->bin) };
 
 	client.known = kind == EMPTY ? 1 : read_targets(targets);
 	if (kind == REQUEST)
 		client.fd = kept_connection(&client);
-	for (long round = -WARM_UP;; round++) {
+	for (long round = -warm_up;; round++) {
 		if (round == 0) {
 			puts("began");
 			fflush(stdout);
 			client.samples.failures = 0;
+			cpu = cpu_time();
 			client.samples.began = now();
 		}
 		if (round >= 0 && pace->rate > 0) {
@@ -215,7 +218,7 @@ static void measure(enum kind kind, const struct pace *pace)
 			break;
 	}
 	end = now();
-	print_samples(&client.samples, end);
+	print_samples(&client.samples, end, cpu_time() - cpu);
 }
 
 /* What was sent and acknowledged: what still waits has not arrived. */
@@ -224,7 +227,7 @@ static void bulk(double seconds)
 	static char buffer[PIECE];
 	static struct target targets[MOST_TARGETS];
 	unsigned long long bytes = 0;
-	uint64_t began, end;
+	uint64_t began, end, cpu;
 	int fd, waiting = 0;
 	ssize_t sent;
 
@@ -234,6 +237,7 @@ static void bulk(double seconds)
 		fail("connect");
 	puts("began");
 	fflush(stdout);
+	cpu = cpu_time();
 	began = now();
 	do {
 		sent = send(fd, buffer, sizeof(buffer), MSG_NOSIGNAL);
@@ -244,7 +248,8 @@ static void bulk(double seconds)
 	} while ((double)(end - began) < seconds * 1e9);
 	if (ioctl(fd, SIOCOUTQ, &waiting))
 		fail("SIOCOUTQ");
-	printf("%llu 0 %.9f 0 0 0 0 0\n", bytes - (unsigned long long)waiting, (double)(end - began) / 1e9);
+	printf("%llu 0 %.9f %.9f 0 0 0 0 0\n", bytes - (unsigned long long)waiting, (double)(end - began) / 1e9,
+	       (double)(cpu_time() - cpu) / 1e9);
 }
 
 /* What one connection is answered; '-' where there is none. */

@@ -83,7 +83,7 @@ class Bin:
 class Sample:
     """One run of the client: how many took how long, how many failed beside, and percentiles of times in seconds.
 
-    Of `bulk`, how many bytes, without percentiles.
+    Of `bulk`, how many bytes, without percentiles. `cpu` is the CPU time of the client, in seconds.
     """
 
     count: int
@@ -94,6 +94,7 @@ class Sample:
     p90: float
     p99: float
     worst: float = 0.0
+    cpu: float = 0.0
     bins: tuple[Bin, ...] = ()
 
     @property
@@ -149,16 +150,16 @@ class Traffic:
         self._stack.close()
 
     @contextmanager
-    def server(self, namespace: Path, kind: Server, *, letter: str = "a", port: int = PORT) -> Iterator[None]:
-        """A server at all addresses of a namespace; one that serves answers with its letter."""
+    def server(self, namespace: Path, kind: Server, *, letter: str = "a", port: int = PORT) -> Iterator[int]:
+        """A server at all addresses of a namespace; its PID. One that serves answers with its letter."""
         words = [kind, str(self.cpu), str(port), *([letter] if kind == "serve" else [])]
         with running(inside(namespace, [self.program, *words])) as process:
             assert process.stdout is not None
             if process.stdout.readline() != "ready\n":
                 raise PlumblineError(f"the measurements' server did not start in {namespace.name}")
-            yield
+            yield process.pid
 
-    def server_for(self, namespace: Path, kind: Kind) -> AbstractContextManager[None]:
+    def server_for(self, namespace: Path, kind: Kind) -> AbstractContextManager[int]:
         """The server that this kind of client wants."""
         return self.server(namespace, SERVERS[kind])
 
@@ -221,10 +222,10 @@ class Client:
             raise TrafficError(f"{self._what} did not end within {self._deadline:g} s")
         if self._process.returncode != 0:
             raise self._failed()
-        count, failures, took, *times = lines[0].split()
+        count, failures, took, cpu, *times = lines[0].split()
         bins = tuple(Bin(int(one), int(failed), int(worst) / 1e9) for one, failed, worst in map(str.split, lines[1:]))
         p01, p50, p90, p99, worst = (int(each) / 1e9 for each in times)
-        return Sample(int(count), int(failures), float(took), p01, p50, p90, p99, worst, bins)
+        return Sample(int(count), int(failures), float(took), p01, p50, p90, p99, worst, float(cpu), bins)
 
     def _failed(self) -> TrafficError:
         assert self._process.stderr is not None

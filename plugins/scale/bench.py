@@ -58,6 +58,7 @@ class Bench:
     loaded: dict[int, tuple[float, float]] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)  # of the test that runs
     record: Record = field(default_factory=lambda: Record("", "", "", "", {}))
+    server_pid: int = 0  # of who listens at the endpoints
     _serving: Server | None = None
     _server: ExitStack = field(default_factory=ExitStack)
 
@@ -148,7 +149,7 @@ class Bench:
         """See that this kind of server, and no other, listens at all endpoints."""
         if server != self._serving:
             self._server.close()
-            self._server.enter_context(self.stage.traffic.server(self.endpoints, server))
+            self.server_pid = self._server.enter_context(self.stage.traffic.server(self.endpoints, server))
             self._serving = server
 
     def serve_nothing(self) -> None:

@@ -14,42 +14,25 @@ NANO = 1e-9
 PAGE = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Cores:
-    """How many CPUs were used on average: by the proxy, and by whatever runs on the traffic's CPU."""
-
-    proxy: float
-    traffic: float
-
-
 @dataclass(slots=True)
 class Usage:
-    """What came of a block."""
+    """How many CPUs the proxy had on average in a block, and how many seconds that took."""
 
-    cores: Cores = Cores(0.0, 0.0)
+    cores: float = 0.0
     seconds: float = 0.0
 
 
 @contextmanager
 def used(bench: Bench) -> Iterator[Usage]:
-    """Look at the CPUs before and after the block.
-
-    What its spinner does not get of a CPU, somebody else has used: system calls, interrupts, everything.
-    """
+    """Look at the proxy before and after the block. Raises PlumblineError."""
     found = Usage()
-    spinner = bench.stage.traffic.spinners[bench.stage.traffic.cpu]
-    before = (time.monotonic(), _run_time(spinner), proxy_seconds(bench))
+    before = (time.monotonic(), proxy_seconds(bench))
     try:
         yield found
     finally:
-        wall, idle, proxy = (
-            after - earlier
-            for after, earlier in zip(
-                (time.monotonic(), _run_time(spinner), proxy_seconds(bench)), before, strict=True
-            )
-        )
-        found.seconds = wall
-        found.cores = Cores(proxy=proxy / wall, traffic=max(0.0, 1 - idle / wall))
+        after = (time.monotonic(), proxy_seconds(bench))
+        found.seconds = after[0] - before[0]
+        found.cores = (after[1] - before[1]) / found.seconds
 
 
 def processes(bench: Bench) -> list[int]:
@@ -86,7 +69,7 @@ def _outer_pid(lab: int, inner: int) -> int | None:
     return None
 
 
-def _run_time(pid: int) -> float:
+def run_time(pid: int) -> float:
     """Seconds for which a process has had a CPU, to the nanosecond (all its threads)."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks) * NANO
@@ -96,7 +79,7 @@ def _whole_time(pid: int) -> float:
     """Its own, and in ticks that of the children it has waited for."""
     with suppress(OSError):
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-        return _run_time(pid) + (int(text[13]) + int(text[14])) / 100
+        return run_time(pid) + (int(text[13]) + int(text[14])) / 100
     return 0.0
 
 

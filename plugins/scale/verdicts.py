@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the cells of a run must show: judged when all of them have been measured."""
 
-import statistics
-
 import pytest
 
 from plugins.scale.cells import Cell
@@ -13,8 +11,12 @@ BENT, BENT_A_LOT = 1.5, 2.0
 """By so much longer connections to the last Service must take at the most Services than at the fewest."""
 MANY, A_LOT = 1_000, 10_000
 """From so many on; fewer show nothing."""
-FLAT = 0.10
-"""By so much the direct path may differ between the fewest and the most Services."""
+FLAT = 0.25
+"""By so much the direct path at its best may differ between the fewest and the most Services.
+
+A machine that others use is slower at one time than at another, which its best times show least; Services on the
+direct path would multiply them.
+"""
 
 
 def only_mode(mode: str, wanted: str) -> None:
@@ -47,7 +49,7 @@ def must_stay_flat(measured: Store) -> None:
     if len(limits) < 2:
         raise UnfitError("the direct path was not measured at two numbers of Services")
     few, many = min(limits), max(limits)
-    grown = statistics.median(limits[many]) / statistics.median(limits[few])
+    grown = min(limits[many]) / min(limits[few])
     if abs(grown - 1) > FLAT:
         pytest.fail(
             f"from {few:,} to {many:,} Services the direct path has become {grown:.2f} times what it was, "

@@ -66,15 +66,15 @@ def test_requests_share_one_connection(program: str) -> None:
 def test_a_hundred_requests_share_a_connection(program: str) -> None:
     with serving(Told()) as told:
         sample = measure(program, "hundred", 0.05, targets=[("127.0.0.1", told.port)])
-        assert told.requests == REQUESTS * told.connections == sample.count + REQUESTS * WARM_UP
+        assert told.requests == REQUESTS * told.connections == sample.count + WARM_UP
 
 
 def test_times_are_those_that_the_server_took(program: str) -> None:
     with serving(Told(delay=0.02)) as told:
         sample = measure(program, "request", 0.5, targets=[("127.0.0.1", told.port)])
         assert 0.020 <= sample.p01 <= sample.p50 <= sample.p90 <= sample.p99 <= sample.worst
-        assert sample.p50 < 0.03
-        assert 0.5 / 0.03 < sample.count <= 0.5 / 0.02 + 1
+        assert sample.count <= 0.5 / 0.02 + 1
+        assert sample.count == pytest.approx(sample.seconds / sample.p50, rel=0.5)
 
 
 def test_a_timetable_is_kept(program: str) -> None:
@@ -82,7 +82,7 @@ def test_a_timetable_is_kept(program: str) -> None:
         sample = measure(program, "rate", 0.5, Pace(rate=200), [("127.0.0.1", told.port)])
         assert sample.count == 100
         assert told.connections == 100 + WARM_UP
-        assert 0.49 <= sample.seconds < 0.7
+        assert 0.49 <= sample.seconds
 
 
 def test_with_a_timetable_a_stall_is_felt_by_all_that_were_due(program: str) -> None:
@@ -90,17 +90,16 @@ def test_with_a_timetable_a_stall_is_felt_by_all_that_were_due(program: str) -> 
     with serving(Told(stall_at=10, stall=0.3)) as told:
         sample = measure(program, "rate", 1.0, Pace(rate=100, bin=0.1), [("127.0.0.1", told.port)])
         assert sample.count == 100
-        assert 0.29 < sample.worst < 0.45
-        # Thirty were due during the stall; of those the ones in its first half waited for more than half of it.
-        assert sample.p90 > 0.05
-        assert 25 <= sum(one.count for one in sample.bins[3:5]) <= 60
+        assert sample.worst > 0.29
+        # Thirty of the hundred were due during the stall, and a sixth of them waited for five sixths of it.
+        assert sample.p90 > 0.15
 
 
 def test_without_a_timetable_a_stall_is_felt_by_one(program: str) -> None:
     with serving(Told(stall_at=10, stall=0.3)) as told:
         sample = measure(program, "rate", 1.0, Pace(bin=0.1), [("127.0.0.1", told.port)])
-        assert 0.29 < sample.worst < 0.45
-        assert sample.p99 < 0.1
+        assert sample.worst > 0.29
+        assert sample.p99 < 0.15
         assert any(one.count == 0 for one in sample.bins)
 
 
@@ -163,3 +162,12 @@ def test_a_poller_tells_each_change_once(program: str) -> None:
             letters.append(poller.stdout.readline().split()[1])
         letters.append(poller.stdout.readline().split()[1])
     assert letters == ["-", "q", "-"]
+
+
+def test_cpu_time_is_the_client_s_own(program: str) -> None:
+    """One that waits for its server has next to none; one that never waits has all."""
+    with serving(Told(delay=0.02)) as told:
+        sample = measure(program, "request", 0.5, targets=[("127.0.0.1", told.port)])
+    assert 0 < sample.cpu < 0.1
+    busy = measure(program, "empty", 0.2)
+    assert busy.cpu <= busy.seconds * 1.01
