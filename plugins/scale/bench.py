@@ -38,12 +38,20 @@ DIRECT_VETH = "direct veth"
 Measured = Callable[[], "Sample | float"]
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Of a proxy: seconds from its start until what was written before it is in force; CPU seconds until then."""
+
+    seconds: float
+    cpu: float
+
+
 @dataclass(slots=True)
 class Bench:
     """One node with the proxy, a client pod, and endpoints that all live in one namespace of that node.
 
-    `services` is how many there are and in force; `loaded` tells for each number at which it has stopped how many
-    seconds the API server took for what was added, and how many it then took until that was in force.
+    `services` is how many there are and in force. `grow` brings into force what is to be added to so many before;
+    `written` tells how many seconds the API server took for that, and `started` what the proxy did.
     """
 
     settings: Settings
@@ -53,9 +61,11 @@ class Bench:
     shape: Shape
     duration: float
     keep: Callable[[Cell], None]
+    grow: Callable[["Bench", int], None]
     services: int = 0
     kernel_before: int = 0  # bytes that the kernel used before there was a Service
-    loaded: dict[int, tuple[float, float]] = field(default_factory=dict)
+    written: dict[int, float] = field(default_factory=dict)
+    started: dict[int, Start] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)  # of the test that runs
     record: Record = field(default_factory=lambda: Record("", "", "", "", {}))
     server_pid: int = 0  # of who listens at the endpoints
@@ -91,19 +101,18 @@ class Bench:
         if services == self.services:
             return
         self.serve("serve")
-        began = time.monotonic()
-        self.write(self.services, services)
-        written = time.monotonic() - began
-        self.services = services
-        self.loaded[services] = (written, self.settle())
+        before, self.services = self.services, services
+        self.grow(self, before)
 
     def write(self, first: int, last: int) -> None:
         """Write the Services from number `first` to before `last` to the API, whatever is in force."""
+        began = time.monotonic()
         if named.needs_more(last) and not named.needs_more(first):
             self.lab.kube.create(SERVICE_CIDRS, {"metadata": {"name": "more"}, "spec": {"cidrs": [named.MORE]}})
         is_ours = self.settings.control_plane == "embedded"
         bodies = self.shape.lists(first, last) if is_ours else self.shape.objects(first, last)
         self.api.write_all(self.api.request("POST", *each) for each in bodies)
+        self.written[last] = time.monotonic() - began
 
     def settle(self) -> float:
         """Wait until all that has been written is in force; how many seconds that took. Raises PlumblineError."""
@@ -288,6 +297,12 @@ class Bench:
             note=note,
         )
         return self.add(made)
+
+    def leave_out(self, chart: str, *, series: str, unit: Unit, reason: str) -> Cell:
+        """Keep a cell that says why it was not measured."""
+        return self.add(
+            Cell(chart, series, self.services, self.shape.each, unit, "none", outcome="left out", reason=reason)
+        )
 
     def add(self, cell: Cell) -> Cell:
         """Keep a cell that was measured in some other way."""

@@ -21,6 +21,7 @@ from plugins.scale.bench import Bench
 from plugins.scale.cells import Cell
 from plugins.scale.memory import kernel
 from plugins.scale.settings import DURATION
+from plugins.scale.starts import grow
 from plugins.world import UnfitError
 
 # Client, scout, and two pods for whoever needs endpoints of their own.
@@ -75,6 +76,7 @@ def opened(
             shape=Shape([one.addresses["IPv4"] for one in dense], settings.endpoints_per_service),
             duration=settings.duration or DURATION,
             keep=keep,
+            grow=grow,
             kernel_before=kernel(),
         )
         stack.callback(bench.close)
