@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from clusters.apiserver.names import parsed_address
 from clusters.observation import Family
 
 
@@ -148,7 +149,10 @@ def family_of(address: str) -> Family:
 
 def address_number(address: str) -> int:
     """The number of an address; raises ValueError for text that is none."""
-    return int(ipaddress.ip_address(address))
+    found = parsed_address(address)
+    if found is None:
+        raise ValueError(f"{address!r} is no address")
+    return int(found)
 
 
 def address_text(number: int, family: Family) -> str:

@@ -6,11 +6,15 @@ https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/ with th
 1,000 endpoints of at most 100 addresses, 20,000 ports (100 are documented), 8 hints of a kind.
 """
 
-import ipaddress
-
 from clusters.apiserver import shapes
 from clusters.apiserver.allocators import Transaction
-from clusters.apiserver.names import dns_1123_label, dns_1123_subdomain, serving_address
+from clusters.apiserver.names import (
+    NO_ADDRESS,
+    dns_1123_label,
+    dns_1123_subdomain,
+    parsed_address,
+    serving_address,
+)
 from clusters.apiserver.status import (
     FieldError,
     JsonObject,
@@ -91,11 +95,10 @@ def _address_problem(address: str, address_type: str | None) -> str | None:
         return dns_1123_subdomain(address)
     if address_type not in ADDRESS_TYPES:
         return None
-    try:
-        version = ipaddress.ip_address(address).version
-    except ValueError:
-        return "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-    if f"IPv{version}" != address_type:
+    parsed = parsed_address(address)
+    if parsed is None:
+        return NO_ADDRESS
+    if f"IPv{parsed.version}" != address_type:
         return f"must be an {address_type} address"
     return serving_address(address)
 

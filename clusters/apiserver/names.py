@@ -8,6 +8,7 @@ Each check returns None or a sentence that says what is allowed.
 
 import ipaddress
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -18,6 +19,8 @@ _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
+# First bytes of IPv4 addresses in no special range at all.
+_PLAIN = frozenset(range(1, 224)) - {127, 169}
 _IANA_PORT = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9]|-(?=[a-z0-9]))*")
 
 
@@ -134,21 +137,37 @@ def port_number(number: int) -> str | None:
     return None if 1 <= number <= 65535 else "must be between 1 and 65535, inclusive"
 
 
-@lru_cache(maxsize=16384)
-def ip_address(text: str) -> str | None:
+NO_ADDRESS = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+
+
+@lru_cache(maxsize=65536)
+def parsed_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a text is, or None. An object's addresses are looked at several times by who writes it."""
     try:
-        ipaddress.ip_address(text)
+        # An IPv4 address, which most are, is read by the C library in a twentieth of the time.
+        return ipaddress.IPv4Address(socket.inet_pton(socket.AF_INET, text))
+    except (OSError, ValueError):
+        pass
+    try:
+        return ipaddress.ip_address(text)
     except ValueError:
-        return "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+        return None
+
+
+def ip_address(text: str) -> str | None:
+    if parsed_address(text) is None:
+        return NO_ADDRESS
     return None if "%" not in text else "must be an IP address without a zone"
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=65536)
 def serving_address(text: str) -> str | None:
     """An address that may stand for an endpoint or an external IP: none of the special ranges."""
-    if problem := ip_address(text):
-        return problem
-    address = ipaddress.ip_address(text)
+    address = parsed_address(text)
+    if address is None or "%" in text:
+        return ip_address(text)
+    if address.version == 4 and address.packed[0] in _PLAIN:
+        return None
     if address.is_unspecified:
         return "may not be unspecified (0.0.0.0 or ::)"
     if address.is_loopback:
