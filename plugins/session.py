@@ -3,6 +3,7 @@
 
 import shlex
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -13,6 +14,7 @@ import pytest
 
 from clusters import binaries, host
 from clusters.errors import UsageError
+from clusters.measure.build import program
 from clusters.proxies.command import check_program
 from clusters.proxies.reference import own_version
 from clusters.store import Say
@@ -151,6 +153,10 @@ def _complete(settings: Settings, config: pytest.Config) -> Settings:
         check_program(settings.command)
     if settings.proxy in ("kube-proxy", "kube-router") and settings.binary is None:
         settings = _with_binary(settings, config, say)
+    if settings.guest is not None and scale.names_scale(config.option.markexpr):
+        # A guest can keep nothing, and compiles slowly.
+        with tempfile.TemporaryDirectory() as scratch:
+            program(Path(scratch))
     if settings.proxy == "ebpf":
         settings = replace(settings, version=own_version())
     if settings.release is None and settings.proxy not in ("command", "none"):

@@ -6,11 +6,8 @@ the others. A spinner of the lowest class on each keeps them all awake. Both mat
 an idle virtual CPU takes up to a millisecond to come back.
 """
 
-import importlib.util
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +17,8 @@ from pathlib import Path
 from typing import Literal, Self
 
 from clusters.errors import PlumblineError
+from clusters.measure.build import program
 
-SOURCE = Path(__file__).with_name("traffic.c")
 PORT = 9000
 # Beside what a measurement is to take: for a client that waits for what never comes.
 DEADLINE = 60.0
@@ -125,11 +122,11 @@ class Traffic:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Compile, and start the spinners. Raises PlumblineError."""
+        """Start the spinners. Raises PlumblineError."""
         if os.geteuid() != 0:
             raise PlumblineError("real traffic from the lab's namespaces is measured, which needs root: use sudo")
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        self.program = str(compiled(folder))
+        self.program = str(program(folder))
         # Ourselves, and all that we start, but for what asks for another CPU.
         os.sched_setaffinity(0, set(self.cpus[:-1]) or {self.cpu})
         self._stack.callback(os.sched_setaffinity, 0, self.cpus)
@@ -274,19 +271,3 @@ def running(
             yield process
         finally:
             process.kill()
-
-
-def compiled(folder: Path) -> Path:
-    """traffic.c as a program: by the pinned compiler where it is installed, else by the system's. PlumblineError."""
-    if importlib.util.find_spec("ziglang") is not None:
-        compiler = [sys.executable, "-m", "ziglang", "cc"]
-    elif found := shutil.which("cc"):
-        compiler = [found]
-    else:
-        raise PlumblineError("the measurements' client is C and here is no compiler: pip install --group dev")
-    program = folder / "traffic"
-    command = [*compiler, "-O2", "-o", str(program), str(SOURCE)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise PlumblineError(f"the measurements' client could not be compiled: {done.stderr.strip()}")
-    return program

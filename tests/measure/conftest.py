@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from clusters.errors import PlumblineError
-from clusters.measure.traffic import compiled
+from clusters.measure.build import compiled
 
 WARM_UP = 200
 """Rounds of the client that do not count (traffic.c)."""
