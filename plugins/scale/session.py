@@ -118,9 +118,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[PLAN] = plan
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What there is no time for becomes a cell that says so."""
+    """What there is no time for becomes a cell that says so, before anything is started for it."""
     plan = item.config.stash.get(PLAN, None)
     if plan is None or item.nodeid not in plan.points:
         return

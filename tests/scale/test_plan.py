@@ -16,7 +16,7 @@ def test_without_a_budget_everything_is_measured() -> None:
 
 
 def test_the_ends_of_a_line_come_before_what_is_between() -> None:
-    kept = chosen(POINTS, "ebpf", 1.0, LADDER, 60.0)
+    kept = chosen(POINTS, "ebpf", 1.0, LADDER, 50.0)
     assert {one.services for one in kept if one.chart == "first-packet"} >= {1, 10_000}
     assert not any(one.services == 5_000 for one in kept)
 

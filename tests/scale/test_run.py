@@ -40,7 +40,7 @@ def written(report: Path) -> Scale:
 def test_a_small_run(tmp_path: Path) -> None:
     done = run(tmp_path, "--proxy-mode=ebpf", "--services=1,50", "--duration=200ms", "-k", "first_packet or limit")
     assert "Traceback" not in done.stdout + done.stderr
-    assert "first-packet, uniform, 50 Services: " in done.stdout
+    assert "first-packet, uniform, 50 Services: " in done.stdout, done.stdout
     scale = written(tmp_path)
     assert (scale.mode, scale.hermetic, scale.duration) == ("ebpf", False, 0.2)
     assert [cell.services for cell in scale.cells] == [1, 1, 1, 50, 50, 50]
