@@ -32,6 +32,8 @@ FROM_NOTHING, IN_PLACE = "from nothing", "with rules in place"
 MOST_STARTS, SECONDS = 3, 4.0
 AT_ONCE = 1_000
 """Services that are added before the proxy has to have caught up."""
+TELLING = 500
+"""With fewer Services a start is the start of a process, and tells nothing of more."""
 TOO_LONG, SHARE = 20.0, 0.1
 """Seconds of a start that is not tried any more, unless it is less than this share of a --budget."""
 
@@ -56,6 +58,7 @@ def starts(bench: Bench, *, from_nothing: bool) -> list[Start]:
     what there is to be done.
     """
     known = bench.started if from_nothing else {**bench.started, **bench.restarted}
+    known = {services: start for services, start in known.items() if services >= TELLING}
     if known:
         services, before = max(known.items())
         expected = before.seconds * (bench.services / services) ** 2
