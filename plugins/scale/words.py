@@ -24,9 +24,14 @@ def value_in_words(value: float, unit: Unit) -> str:
     return f"{digits} {name}".rstrip()
 
 
+def services_in_words(services: int) -> str:
+    """How many, as people say it."""
+    return f"{services:,} Service{'' if services == 1 else 's'}"
+
+
 def in_words(cell: Cell) -> str:
     """What came of it, in a phrase."""
-    name = f"{cell.chart}{f', {cell.series}' if cell.series else ''}, {cell.services:,} Services"
+    name = f"{cell.chart}{f', {cell.series}' if cell.series else ''}, {services_in_words(cell.services)}"
     if not cell.is_measured:
         return f"{name}: {cell.outcome}: {cell.reason}"
     said = [value_in_words(cell.median, cell.unit)]

@@ -74,7 +74,7 @@ def test_after_ctrl_c_what_was_measured_is_kept(tmp_path: Path) -> None:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                if "first-packet, last Service, 1 Services" in line:
+                if "first-packet, last Service, 1 Service" in line:
                     time.sleep(0.5)
                     process.send_signal(signal.SIGINT)
                     break

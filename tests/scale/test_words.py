@@ -35,7 +35,7 @@ def test_a_cell_says_its_ratio_and_spread() -> None:
 
 def test_failures_and_what_never_came_are_said() -> None:
     cell = Cell("programming", "", 1, 2, "s", "less", (0.1,), failures=3, censored=1)
-    assert in_words(cell) == "programming, 1 Services: 100 ms, 3 failed, 1 never came"
+    assert in_words(cell) == "programming, 1 Service: 100 ms, 3 failed, 1 never came"
 
 
 def test_what_was_not_measured_says_why() -> None:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A start that would take minutes is left out, and said to be, unless a budget has room for it."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from plugins.options import Settings
+from plugins.scale import starts as module
+from plugins.scale.bench import Start
+from plugins.scale.starts import TooLongError, grow, starts
+
+
+@dataclass
+class FakeBench:
+    """As much of a bench as starts look at."""
+
+    services: int = 0
+    settings: Settings = field(default_factory=lambda: Settings("kube-proxy", "iptables"))
+    started: dict[int, Start] = field(default_factory=dict)
+    restarted: dict[int, Start] = field(default_factory=dict)
+    done: list[Any] = field(default_factory=list)
+
+    def write(self, first: int, last: int) -> None:
+        self.done.append((first, last))
+
+    def settle(self) -> float:
+        self.done.append(f"settled at {self.services}")
+        return 0.0
+
+
+def of(bench: FakeBench) -> Any:
+    return bench
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What each start takes, in turn."""
+    left: list[float] = []
+    monkeypatch.setattr(module, "start_anew", lambda *_, **__: Start(left.pop(0), 0.0))
+    return left
+
+
+def test_quick_starts_are_repeated(seconds: list[float]) -> None:
+    seconds += [0.5, 0.6, 0.7]
+    bench = FakeBench(1)
+    assert [one.seconds for one in starts(of(bench), from_nothing=True)] == [0.5, 0.6, 0.7]
+    assert bench.started == {1: Start(0.5, 0.0)}
+
+
+def test_slow_ones_are_not(seconds: list[float]) -> None:
+    seconds += [9.0, 9.0]
+    assert len(starts(of(FakeBench(1)), from_nothing=False)) == 1
+
+
+def test_what_would_take_minutes_is_not_tried(seconds: list[float]) -> None:
+    bench = FakeBench(10_000, started={1: Start(0.5, 0), 5_000: Start(12.0, 0)})
+    with pytest.raises(TooLongError, match=r"took 12 s with 5,000 Services, .* --budget=8m has room for it"):
+        starts(of(bench), from_nothing=True)
+    assert bench.started.keys() == {1, 5_000}
+    seconds += [40.0]
+    bench.settings = replace(bench.settings, budget=480.0)
+    assert starts(of(bench), from_nothing=True) == [Start(40.0, 0.0)]
+
+
+def test_few_services_tell_nothing_of_many(seconds: list[float]) -> None:
+    seconds += [5.0]
+    bench = FakeBench(10_000, started={1: Start(0.5, 0)})
+    assert starts(of(bench), from_nothing=True) == [Start(5.0, 0.0)]
+
+
+def test_a_start_with_rules_in_place_takes_longer_than_one_from_nothing() -> None:
+    bench = FakeBench(10_000, started={10_000: Start(70.0, 0)})
+    with pytest.raises(TooLongError):
+        starts(of(bench), from_nothing=False)
+
+
+def test_services_are_added_in_steps() -> None:
+    bench = FakeBench(2_500)
+    grow(of(bench), 1)
+    assert bench.done == [
+        (1, 1_001),
+        "settled at 1001",
+        (1_001, 2_001),
+        "settled at 2001",
+        (2_001, 2_500),
+        "settled at 2500",
+    ]
+    assert bench.services == 2_500
