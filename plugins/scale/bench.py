@@ -6,7 +6,6 @@ measures once, and one that measures the limit. Whatever else a chart needs of t
 namespaces, and the C client), `api` (raw writes), `run` (the proxy, and settling).
 """
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,6 +27,7 @@ from plugins.run import Run
 from plugins.scale import order
 from plugins.scale.cells import Better, Cell, Unit
 from plugins.scale.limits import REPEATS, in_turns, stolen
+from plugins.scale.taken import VALUES, Taken
 from plugins.scale.words import in_words
 from plugins.world import UnfitError
 
@@ -240,7 +240,7 @@ class Bench:
         `value` is what counts of a Sample: by default p50 where the unit is seconds, else what it did per second. A
         limit that does not stand still, or connections that fail throughout, make the cell unfit.
         """
-        taken = _Taken(value or VALUES.get(unit, VALUES["1/s"]))
+        taken = Taken(value or VALUES.get(unit, VALUES["1/s"]))
         outcome: dict[str, object] = {}
         try:
             with stolen() as steal:
@@ -318,36 +318,3 @@ class Bench:
     def close(self) -> None:
         """End what listens at the endpoints."""
         self.serve_nothing()
-
-
-VALUES: Mapping[str, Callable[[Sample], float]] = {"s": lambda sample: sample.p50, "1/s": lambda sample: sample.rate}
-
-
-@dataclass(slots=True)
-class _Taken:
-    """What the repeats of a cell came to, beside their values."""
-
-    value: Callable[[Sample], float]
-    samples: list[Sample] = field(default_factory=list)
-
-    def of(self, found: Sample | float) -> float:
-        if isinstance(found, Sample):
-            self.samples.append(found)
-        return self.limit_of(found)
-
-    def limit_of(self, found: Sample | float) -> float:
-        return self.value(found) if isinstance(found, Sample) else found
-
-    @property
-    def failures(self) -> int:
-        return sum(one.failures for one in self.samples)
-
-    def percentiles(self) -> dict[str, float]:
-        """The median repeat's, and of all the worst."""
-        if not self.samples or not any(one.p50 for one in self.samples):
-            return {}
-        found = {
-            name: statistics.median(getattr(one, name) for one in self.samples)
-            for name in ("p01", "p50", "p90", "p99")
-        }
-        return {**found, "worst": max(one.worst for one in self.samples)}

@@ -17,7 +17,8 @@ from plugins.scale.usage import await_quiet, run_time, used
 
 CONNECTIONS, CHANGES = 1_000, 10
 SECONDS = 0.4
-CHANGING_SECONDS = 1.5
+CHANGING = 16
+"""Changes of one measurement: half of them give a Service another one's endpoints, the others take that back."""
 
 
 def cores_of_connections(bench: Bench, targets: Target | Sequence[Target] | None) -> float:
@@ -43,13 +44,13 @@ def beside_changes(bench: Bench) -> float:
     await_quiet(bench)
     with used(bench) as usage:
         began = time.monotonic()
-        for turn in range(int(CHANGING_SECONDS * CHANGES)):
+        for turn in range(CHANGING):
             time.sleep(max(0.0, began + turn / CHANGES - time.monotonic()))
-            number = numbers[turn % len(numbers)]
-            addresses = bench.shape.endpoints(number + turn % 2)
+            number = numbers[turn // 2 % len(numbers)]
+            addresses = bench.shape.endpoints(number + 1 - turn % 2)
             path = f"{named.SLICES}/{named.slice_name(number)}"
             bench.api.send(bench.api.patch(path, named.new_endpoints(addresses)))
             bench.api.answered()
         # What it has put off belongs to it, and the time for that too.
         await_quiet(bench)
-    return usage.cores * usage.seconds / CHANGING_SECONDS
+    return usage.cores * usage.seconds * CHANGES / CHANGING

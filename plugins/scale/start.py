@@ -26,6 +26,7 @@ from plugins.world import UnfitError
 
 # Client, scout, and two pods for whoever needs endpoints of their own.
 PODS = 4
+SPARE = 4
 # Seconds, before --deadline-scale. Quadratic ways of loading rules need minutes at ten thousand Services.
 READY, SETTLE = 900.0, 900.0
 
@@ -64,8 +65,9 @@ def opened(
         )
         stage = stack.enter_context(on_stage(traffic, lab))
         lab.kube.create(NAMESPACES, {"metadata": {"name": named.NAMESPACE}})
-        wide = min(MAX_DENSE, settings.services[-1] * settings.endpoints_per_service)
-        dense = lab.dense_backends(lab.nodes[0].name, max(wide, settings.endpoints_per_service))
+        # Some for Services that are added, or that take another's.
+        wide = (settings.services[-1] + SPARE) * settings.endpoints_per_service
+        dense = lab.dense_backends(lab.nodes[0].name, min(wide, MAX_DENSE))
         api = Api(lab.kube)
         stack.callback(api.close)
         bench = Bench(

@@ -36,8 +36,8 @@ def test_without_a_cache_it_is_compiled_where_it_is_wanted(tmp_path: Path, monke
 
 
 def test_a_machine_without_a_compiler_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build.importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(build.shutil, "which", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(UsageError, match="here is no compiler: pip install --group dev"):
         build.compiled(tmp_path)
 
