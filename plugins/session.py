@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run's beginning: options checked and binaries found once, in the controller, then passed to every worker."""
 
+import os
 import shlex
 import shutil
 import tempfile
@@ -148,7 +149,9 @@ def _complete(settings: Settings, config: pytest.Config) -> Settings:
     # What is named is looked at first: that takes no time, while a guest takes seconds to boot.
     if config.option.proxy_binary:
         settings = _with_binary(settings, config, say)
-    settings = _with_kernel(kernels.choose(config.option, settings, say), config)
+    settings = kernels.choose(config.option, settings, say)
+    scale.refuse_user(config.option.markexpr, guest=settings.guest is not None, euid=os.geteuid())
+    settings = _with_kernel(settings, config)
     if settings.command:
         check_program(settings.command)
     if settings.proxy in ("kube-proxy", "kube-router") and settings.binary is None:

@@ -5,9 +5,7 @@ Every refusal is a UsageError of one sentence.
 """
 
 import argparse
-import os
 import re
-from collections.abc import Callable
 
 from clusters.errors import UsageError
 
@@ -56,8 +54,8 @@ def endpoints(text: str | None) -> int:
     return number
 
 
-def refuse(options: argparse.Namespace, *, is_root: Callable[[], bool] = lambda: os.geteuid() == 0) -> None:
-    """Raise UsageError where -m asks for scale and it cannot be measured so."""
+def refuse(options: argparse.Namespace) -> None:
+    """Raise UsageError where -m asks for scale and the other options forbid it."""
     if not names_scale(options.markexpr):
         return
     if getattr(options, "numprocesses", None) or getattr(options, "dist", "no") != "no":
@@ -66,5 +64,9 @@ def refuse(options: argparse.Namespace, *, is_root: Callable[[], bool] = lambda:
         raise UsageError(
             f"scale is measured in the embedded lab; leave out --cluster={options.cluster} with -m scale"
         )
-    if not is_root():
+
+
+def refuse_user(expression: str | None, *, guest: bool, euid: int) -> None:
+    """Raise UsageError where -m asks for scale of an ordinary user; in a guest's kernel everybody is root."""
+    if names_scale(expression) and not guest and euid != 0:
         raise UsageError("scale is measured with real traffic from the lab's namespaces, which needs root: use sudo")

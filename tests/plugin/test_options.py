@@ -509,23 +509,30 @@ def asked(expression: str, **options: object) -> argparse.Namespace:
 
 @pytest.mark.parametrize("expression", ["scale", "scale or load", "not load and scale"])
 @pytest.mark.parametrize(
-    ("options", "root", "sentence"),
+    ("options", "sentence"),
     [
-        ({"numprocesses": 2}, True, "scale is measured by one process alone on the machine; leave out -n"),
-        ({"dist": "each"}, True, "scale is measured by one process alone on the machine; leave out -n"),
-        ({"cluster": "kind"}, True, "scale is measured in the embedded lab; leave out --cluster=kind"),
-        ({}, False, "scale is measured with real traffic from the lab's namespaces, which needs root: use sudo"),
+        ({"numprocesses": 2}, "scale is measured by one process alone on the machine; leave out -n"),
+        ({"dist": "each"}, "scale is measured by one process alone on the machine; leave out -n"),
+        ({"cluster": "kind"}, "scale is measured in the embedded lab; leave out --cluster=kind"),
     ],
 )
 def test_scale_is_refused_where_it_cannot_be_measured(
-    expression: str, options: dict[str, object], root: bool, sentence: str
+    expression: str, options: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        scale.refuse(asked(expression, **options), is_root=lambda: root)
+        scale.refuse(asked(expression, **options))
     assert str(caught.value).startswith(sentence)
-    scale.refuse(asked(expression), is_root=lambda: True)
+    scale.refuse(asked(expression))
+
+
+def test_scale_needs_root_but_in_a_guest() -> None:
+    with pytest.raises(UsageError, match="from the lab's namespaces, which needs root: use sudo"):
+        scale.refuse_user("scale", guest=False, euid=1000)
+    scale.refuse_user("scale", guest=True, euid=1000)
+    scale.refuse_user("scale", guest=False, euid=0)
+    scale.refuse_user("load", guest=False, euid=1000)
 
 
 @pytest.mark.parametrize("expression", ["", "load", "not scale", "load and not scale", "scaled", "upscale"])
 def test_what_is_no_scale_needs_nothing(expression: str) -> None:
-    scale.refuse(asked(expression, numprocesses=4, cluster="kind"), is_root=lambda: False)
+    scale.refuse(asked(expression, numprocesses=4, cluster="kind"))
