@@ -19,15 +19,16 @@ from plugins.scale.load import CHANGES, CONNECTIONS, beside_changes, cores_of_co
 )
 def test_connections(bench, services):
     bench.at(services)
-    targets = {"last Service": bench.last_service(), "uniform": bench.every_service()}
+    targets = {"last Service": bench.last_service, "uniform": bench.every_service}
 
     for series, chosen in targets.items():
+        target = chosen()
         bench.cell(
             "cpu",
             series=f"{CONNECTIONS:,} connections/s, {series}",
             unit="cores",
             better="less",
-            measured=lambda chosen=chosen: cores_of_connections(bench, chosen),
+            measured=lambda target=target: cores_of_connections(bench, target),
             limit=lambda: cores_of_connections(bench, None),
             limited_by=DIRECT_VETH,
             repeats=3,

@@ -21,16 +21,17 @@ BESIDE = {"unit": "s", "better": "less", "limited_by": DIRECT_VETH}
 def test_first_packet(bench, services):
     bench.at(services)
     targets = {
-        "last Service": bench.last_service(),
-        "uniform": bench.every_service(),
-        "first Service": bench.first_service(),
+        "last Service": bench.last_service,
+        "uniform": bench.every_service,
+        "first Service": bench.first_service,
     }
 
     for series, chosen in targets.items():
+        target = chosen()
         bench.cell(
             "first-packet",
             series=series,
-            measured=lambda chosen=chosen: bench.connect(chosen),
+            measured=lambda target=target: bench.connect(target),
             limit=bench.direct("connect"),
             **BESIDE,
         )

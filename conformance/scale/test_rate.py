@@ -18,15 +18,16 @@ from plugins.scale.bench import DIRECT_VETH
 )
 def test_rate(bench, services):
     bench.at(services)
-    targets = {"last Service": bench.last_service(), "uniform": bench.every_service()}
+    targets = {"last Service": bench.last_service, "uniform": bench.every_service}
 
     for series, chosen in targets.items():
+        target = chosen()
         bench.cell(
             "rate",
             series=series,
             unit="1/s",
             better="more",
-            measured=lambda chosen=chosen: bench.rate(chosen),
+            measured=lambda target=target: bench.rate(target),
             limit=bench.direct("rate"),
             limited_by=DIRECT_VETH,
         )

@@ -21,14 +21,15 @@ COMMON = {"unit": "bit/s", "better": "more", "limited_by": DIRECT_VETH}
 )
 def test_long_flow(bench, services):
     bench.at(services)
-    targets = {"iperf3, first Service": bench.first_service(), "iperf3, last Service": bench.last_service()}
+    targets = {"iperf3, first Service": bench.first_service, "iperf3, last Service": bench.last_service}
 
     with iperf_at_endpoints(bench):
         for series, chosen in targets.items():
+            target = chosen()
             bench.cell(
                 "throughput",
                 series=series,
-                measured=lambda chosen=chosen: iperf(bench, chosen),
+                measured=lambda target=target: iperf(bench, target),
                 limit=lambda: direct_iperf(bench),
                 repeats=3,
                 **COMMON,
@@ -47,15 +48,16 @@ def test_long_flow(bench, services):
 def test_short_flows(bench, services):
     bench.at(services)
     targets = {
-        "64 KiB flows, first Service": bench.first_service(),
-        "64 KiB flows, last Service": bench.last_service(),
+        "64 KiB flows, first Service": bench.first_service,
+        "64 KiB flows, last Service": bench.last_service,
     }
 
     for series, chosen in targets.items():
+        target = chosen()
         bench.cell(
             "throughput",
             series=series,
-            measured=lambda chosen=chosen: bench.flows(chosen),
+            measured=lambda target=target: bench.flows(target),
             limit=bench.direct("flow"),
             value=bits,
             **COMMON,

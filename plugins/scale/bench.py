@@ -150,11 +150,11 @@ class Bench:
 
     def first_service(self) -> Target:
         """The one that the dataplane looks at first, where it looks at one after the other."""
-        return order.ends(self.run, self.services)[0]
+        return order.ends(self.lab, self.run.proxy.mode, self.services)[0]
 
     def last_service(self) -> Target:
         """The one that it looks at last."""
-        return order.ends(self.run, self.services)[1]
+        return order.ends(self.lab, self.run.proxy.mode, self.services)[1]
 
     # Measuring once.
 
