@@ -145,7 +145,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """A test all of whose cells are unfit is unfit itself."""
     done = yield
-    bench = pyfuncitem.funcargs.get("bench")
+    bench = pyfuncitem.funcargs.get("bench") if is_scale(pyfuncitem) else None
     if isinstance(bench, Bench) and bench.cells and not any(cell.is_measured for cell in bench.cells):
         raise UnfitError(bench.cells[0].reason)
     return done
