@@ -6,7 +6,7 @@ import pytest
 from conformance.sources import THROUGHPUT
 from plugins.requirements import requirement
 from plugins.scale.bench import DIRECT_VETH
-from plugins.scale.throughput import bits, direct_iperf, iperf, iperf_at_endpoints
+from plugins.scale.throughput import bits, direct_iperf, iperf
 
 COMMON = {"unit": "bit/s", "better": "more", "limited_by": DIRECT_VETH}
 
@@ -23,17 +23,16 @@ def test_long_flow(bench, services):
     bench.at(services)
     targets = {"iperf3, first Service": bench.first_service, "iperf3, last Service": bench.last_service}
 
-    with iperf_at_endpoints(bench):
-        for series, chosen in targets.items():
-            target = chosen()
-            bench.cell(
-                "throughput",
-                series=series,
-                measured=lambda target=target: iperf(bench, target),
-                limit=lambda: direct_iperf(bench),
-                repeats=3,
-                **COMMON,
-            )
+    for series, chosen in targets.items():
+        target = chosen()
+        bench.cell(
+            "throughput",
+            series=series,
+            measured=lambda target=target: iperf(bench, target),
+            limit=lambda: direct_iperf(bench),
+            repeats=3,
+            **COMMON,
+        )
 
 
 @pytest.mark.scale

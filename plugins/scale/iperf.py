@@ -27,8 +27,8 @@ def program() -> str:
 
 @contextmanager
 def server(namespace: Path, cpu: int, port: int = PORT) -> Iterator[None]:
-    """One at all addresses of a namespace, on one CPU."""
-    command = ["taskset", "-c", str(cpu), program(), "-s", "-p", str(port), "--forceflush"]
+    """One at all addresses of a namespace, on one CPU, for one flow: it does not outlive every mishap of one."""
+    command = ["taskset", "-c", str(cpu), program(), "-s", "-1", "-p", str(port), "--forceflush"]
     with running(inside(namespace, command)) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -50,9 +50,16 @@ def bits_per_second(namespace: Path, cpu: int, target: Target, amount: str = BYT
         )
     except subprocess.TimeoutExpired:
         raise TrafficError(f"iperf3 to {address} did not end within {DEADLINE:g} s") from None
+    return received(done.stdout, address)
+
+
+def received(report: str, address: str) -> float:
+    """Bits per second of a report (`-J`), by the receiver's count. Raises TrafficError."""
     try:
-        told = json.loads(done.stdout)
+        told = json.loads(report)
+    except ValueError:
+        raise TrafficError(f"iperf3 to {address} said nothing") from None
+    try:
         return float(told["end"]["sum_received"]["bits_per_second"])
-    except (ValueError, KeyError, TypeError):
-        reason = done.stderr.strip() or done.stdout.strip()[-200:]
-        raise TrafficError(f"iperf3 to {address} came to nothing: {reason}") from None
+    except (KeyError, TypeError):
+        raise TrafficError(f"iperf3 to {address} came to nothing: {told.get('error', 'no flow')}") from None
