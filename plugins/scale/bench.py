@@ -238,7 +238,8 @@ class Bench:
         """Measure a cell and keep it: repeats, beside their limits (A-B-A) where there is one.
 
         `value` is what counts of a Sample: by default p50 where the unit is seconds, else what it did per second. A
-        limit that does not stand still, or connections that fail throughout, make the cell unfit.
+        limit that does not stand still, connections that fail throughout, or a tool that is not installed make the
+        cell unfit.
         """
         taken = Taken(value or VALUES.get(unit, VALUES["1/s"]))
         outcome: dict[str, object] = {}
@@ -257,7 +258,7 @@ class Bench:
                             "values": tuple(one.value for one in rounds.steady),
                             "limits": tuple(one.limit for one in rounds.steady),
                         }
-        except TrafficError as error:
+        except (TrafficError, UnfitError) as error:
             outcome = {"outcome": "unfit", "reason": str(error)}
         made = Cell(
             chart=chart,

@@ -94,6 +94,14 @@ def test_connections_that_fail_make_it_unfit_and_not_a_crash(bench: Bench) -> No
     assert "Connection refused" in cell.reason
 
 
+def test_a_tool_that_is_missing_is_said_in_the_cell(bench: Bench) -> None:
+    def missing() -> float:
+        raise UnfitError("iperf3 is not installed here: sudo apt-get install iperf3")
+
+    cell = bench.cell("throughput", unit="bit/s", better="more", measured=lambda: 1.0, limit=missing)
+    assert (cell.outcome, cell.reason) == ("unfit", "iperf3 is not installed here: sudo apt-get install iperf3")
+
+
 def test_values_of_one_s_own_are_a_cell_too(bench: Bench) -> None:
     cell = bench.cell_of("update", series="added", unit="s", better="less", values=[0.1, 0.2], limits=[0.05, 0.1])
     assert cell.ratios == (2.0, 2.0)
