@@ -52,6 +52,7 @@ from clusters.lab.topology import (
     PodPlan,
 )
 from clusters.observation import Address, Family, Observation, Protocol
+from clusters.processes import children
 from clusters.proxies.base import Place
 
 API_PORT = 6443
@@ -333,9 +334,7 @@ class Lab:
 
     def inside(self) -> tuple[int, dict[str, int]]:
         """PID 1 of the lab as this machine numbers it, and its descriptors of the nodes' mount namespaces."""
-        watchdog = self.supervisor.pid
-        children = Path(f"/proc/{watchdog}/task/{watchdog}/children").read_text(encoding="ascii").split()
-        return int(children[0]), self.supervisor.call("mounts")
+        return children(self.supervisor.pid)[0], self.supervisor.call("mounts")
 
     def http_get(self, node: str, port: int, path: str) -> tuple[int, str]:
         answer = self._http_get(node, "127.0.0.1", port, path)

@@ -4,7 +4,7 @@
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from clusters.api import Node
 from clusters.errors import PlumblineError
 from clusters.lab.provider import Lab
 from clusters.lab.topology import PodNetwork
-from clusters.measure.traffic import PORT, SERVERS, Kind, Pace, Sample, Server, Target, Traffic, urge
+from clusters.measure.traffic import PORT, SERVERS, Kind, Pace, Sample, Server, Target, Traffic, urgefrom clusters.processes import children
 
 DIRECT = ("direct-client", "direct-server")
 DIRECT_ADDRESSES = ("10.255.0.1", "10.255.0.2")
@@ -48,9 +48,7 @@ class Stage:
         while waiting:
             pid = waiting.pop()
             urge(pid)
-            with suppress(OSError):
-                children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-                waiting += [int(each) for each in children.split()]
+            waiting += children(pid)
 
     @contextmanager
     def urging(self) -> Iterator[None]:

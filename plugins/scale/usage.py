@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clusters.errors import PlumblineError
+from clusters.processes import children
 from plugins.scale.bench import Bench
 
 NANO = 1e-9
@@ -47,9 +48,7 @@ def processes(bench: Bench) -> list[int]:
     while waiting:
         pid = waiting.pop()
         found.append(pid)
-        with suppress(OSError):
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                waiting += [int(each) for each in (task / "children").read_text(encoding="ascii").split()]
+        waiting += children(pid)
     return found
 
 
@@ -60,12 +59,12 @@ def proxy_seconds(bench: Bench) -> float:
 
 def _outer_pid(lab: int, inner: int) -> int | None:
     """The process that the lab's PID namespace calls `inner`: a child of its PID 1."""
-    for child in Path(f"/proc/{lab}/task/{lab}/children").read_text(encoding="ascii").split():
+    for child in children(lab):
         with suppress(OSError):
             status = Path(f"/proc/{child}/status").read_text(encoding="ascii", errors="replace")
             numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
             if int(numbers[-1]) == inner:
-                return int(child)
+                return child
     return None
 
 
