@@ -12,7 +12,8 @@ from clusters.api import Node
 from clusters.errors import PlumblineError
 from clusters.lab.provider import Lab
 from clusters.lab.topology import PodNetwork
-from clusters.measure.traffic import PORT, SERVERS, Kind, Pace, Sample, Server, Target, Traffic, urgefrom clusters.processes import children
+from clusters.measure.traffic import PORT, SERVERS, Kind, Pace, Sample, Server, Target, Traffic, urge
+from clusters.processes import children
 
 DIRECT = ("direct-client", "direct-server")
 DIRECT_ADDRESSES = ("10.255.0.1", "10.255.0.2")
