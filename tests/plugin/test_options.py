@@ -164,7 +164,7 @@ BAD = [
         "'newest' is not a version of metallb-speaker: write a release such as 0.16.1",
     ),
     ([*COMMAND, "--lab-shell=node-x", "--nodes=2"], "there is no such node; the lab has node-a, node-b"),
-    ([*COMMAND, "--baseline=old.yaml"], "--baseline=old.yaml is not part of this version"),
+    ([*COMMAND, "--baseline=old.yaml"], "--baseline=old.yaml cannot be read: No such file"),
     ([*COMMAND, "--services=1,10"], "--services=1,10 is not part of this version"),
     ([*COMMAND, "--endpoints-per-service=3"], "--endpoints-per-service=3 is not part of this version"),
     ([*COMMAND, "--duration=5s"], "--duration=5s is not part of this version"),
