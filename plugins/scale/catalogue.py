@@ -147,9 +147,11 @@ CHARTS: tuple[Chart, ...] = (
     ),
     Chart(
         "load",
-        "Load",
-        "Users of locust while endpoints scale, roll and drain, Services churn and the proxy restarts.",
+        "Load: requests a second",
+        "Users of locust while endpoints scale, roll and drain, Services churn and the proxy restarts. What a client "
+        "in Python can do at all is the limit beside it.",
     ),
+    Chart("load-latency", "Load: latency", "How long those requests took: p50, and percentiles in the table."),
 )
 CONTROL = "control"
 """The chart whose cells are controls that the run itself judged: told at the top, not drawn."""

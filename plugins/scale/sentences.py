@@ -103,10 +103,8 @@ def _moved(lines: Sequence[Line]) -> Iterator[str]:
             moved.append((max(limits) / min(limits), ", ".join(part for part in (line.mode, line.series) if part)))
     if moved:
         factor, where = max(moved)
-        yield (
-            f"Limits were not the same at all numbers of Services, which the machine is to blame for (by "
-            f"{say.times(factor)} at most: {where}): compare ratios."
-        )
+        told = f"{say.times(factor)} at most: {where}"
+        yield f"Limits were not the same at all numbers of Services ({told}): compare ratios."
 
 
 def _sizes(group: Group, lines: Sequence[Line]) -> Iterator[str]:

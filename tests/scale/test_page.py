@@ -12,6 +12,8 @@ import pytest
 
 from plugins.scale import page, style
 from plugins.scale.cells import Cell, Scale
+from plugins.scale.panels import Group
+from plugins.scale.table import table
 from tests.scale import made
 
 MODES = ("iptables", "nftables", "ebpf")
@@ -118,6 +120,26 @@ def test_it_says_what_was_measured_where(html: str) -> None:
         "Scaled so that it meets mode iptables at 1 Service: compare its shape, not its height.",
     ):
         assert words in text, words
+
+
+def test_a_column_that_would_say_nothing_is_left_out() -> None:
+    cell = Cell("cold", "", 1, 2, "s", "less", (1.0,))
+    columns, rows = table(Group((made.scale(),)), [(0, cell)])
+    assert [column.name for column in columns] == ["Services", "endpoints", "median"]
+    assert [[each.text for each in row] for row in rows] == [["1", "2", "1.00 s"]]
+    failed = replace(cell, failures=3, censored=1, steal=0.2, note="so it is", values=(1.0, 2.0))
+    columns, _ = table(Group((made.scale(), made.scale("ebpf"))), [(0, cell), (1, failed)])
+    assert [column.name for column in columns] == [
+        "mode",
+        "Services",
+        "endpoints",
+        "median",
+        "spread",
+        "failed",
+        "at deadline",
+        "stolen",
+        "remarks",
+    ]
 
 
 def test_a_gap_is_marked_where_a_cell_is_missing(html: str) -> None:

@@ -78,7 +78,7 @@ def test_a_limit_that_moved_is_told() -> None:
         for cell in run.cells
     )
     text = told(replace(run, cells=cells), chart="first-packet")
-    assert "which the machine is to blame for (by 1.30 × at most: iptables, uniform): compare ratios." in text
+    assert "not the same at all numbers of Services (1.30 × at most: iptables, uniform): compare ratios." in text
     assert "compare ratios" not in told(run, chart="first-packet")
 
 
