@@ -110,7 +110,7 @@ def render(scales: Sequence[Scale], remarks: Sequence[str] = ()) -> str:
         "subtitle": SUBTITLE,
         "runs": [_run(scale) for scale in scales],
         "banners": [*remarks, *_warnings(parts)],
-        "controls": [_control(control) for _, some in found for control in some],
+        "controls": [_control(control, _where(group, parts)) for group, some in found for control in some],
         "harness": [line for scale in scales for line in _harness(scale)],
         "missing": missing,
         "missing_summary": _missing_summary(scales),
@@ -135,7 +135,7 @@ def _run(scale: Scale) -> dict[str, object]:
     kernel = f"kernel {scale.kernel}{', hermetic' if scale.hermetic else ''}"
     lines = (
         f"{scale.date}, {kernel}",
-        f"{scale.cpus} CPUs: {scale.cpu}",
+        f"{_cpus(scale)}: {scale.cpu}",
         f"seed {scale.seed}, {say.quantity(scale.duration, 's')} for each measurement",
     )
     return {"system": scale.system, "colour": style.look(scale.mode).name, "lines": lines}
@@ -147,9 +147,18 @@ def _warnings(parts: Sequence[Group]) -> list[str]:
     return ["These runs were not on the same kernel of the same machine, so each has charts of its own."]
 
 
-def _control(control: Control) -> dict[str, str]:
+def _where(group: Group, parts: Sequence[Group]) -> str:
+    """Which kernel's charts are meant, where there are several."""
+    return f"({_kind(group)} {group.runs[0].kernel})" if len(parts) > 1 else ""
+
+
+def _cpus(scale: Scale) -> str:
+    return f"{scale.cpus} CPU{'s' if scale.cpus != 1 else ''}"
+
+
+def _control(control: Control, where: str) -> dict[str, str]:
     return {
-        "name": control.name,
+        "name": f"{control.name} {where}".rstrip(),
         "verdict": control.verdict,
         "says": control.says,
         "sign": SIGNS[control.verdict],
@@ -193,14 +202,17 @@ def _missing_summary(scales: Sequence[Scale]) -> str:
 
 def _part(place: int, group: Group, found: Sequence[Control], published: Sequence[Published]) -> Part:
     first = group.runs[0]
-    kind = "hermetic kernel" if group.hermetic else "kernel"
     return Part(
-        title=f"{kind.capitalize()} {first.kernel}, {first.cpus} CPUs ({first.cpu})",
-        short=f"({kind} {first.kernel})",
+        title=f"{_kind(group).capitalize()} {first.kernel}, {_cpus(first)} ({first.cpu})",
+        short=f"({_kind(group)} {first.kernel})",
         hermetic=group.hermetic,
         warning=HERMETIC,
         charts=[_section(f"g{place}", group, chart, found, published) for chart in ordered(group.charts)],
     )
+
+
+def _kind(group: Group) -> str:
+    return "hermetic kernel" if group.hermetic else "kernel"
 
 
 def _section(

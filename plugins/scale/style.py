@@ -28,12 +28,12 @@ OTHER = Look("other", "v", "▼")
 # matplotlib wants colours, so each name stands in the drawing as one that nothing else has.
 INKS = ("ink", "soft", "faint", "paper", "limit", "published", *(look.name for look in LOOKS.values()), OTHER.name)
 STAND_INS: Mapping[str, str] = {name: f"#fe{number:02x}01" for number, name in enumerate(INKS, 1)}
-# (matplotlib's dash, SVG's), in strokes: one for each series of a panel, over again after the last.
+# (matplotlib's dash in strokes, SVG's in pixels): one for each series of a panel, over again after the last.
 DASHES: tuple[tuple[object, str], ...] = (
     ("-", ""),
-    ((0, (5, 2)), "5 2"),
-    ((0, (1.5, 1.5)), "1.5 1.5"),
-    ((0, (6, 2, 1.5, 2)), "6 2 1.5 2"),
+    ((0, (5, 2)), "9 3.6"),
+    ((0, (1.5, 1.5)), "2.7 2.7"),
+    ((0, (6, 2, 1.5, 2)), "11 3.6 2.7 3.6"),
 )
 LIMIT_DASH: tuple[object, str] = ((0, (9, 4)), "9 4")
 
