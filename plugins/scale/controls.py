@@ -24,6 +24,8 @@ FLAT = 0.25
 A machine that others use is slower at one time than at another, which its best times show least; Services on the
 direct path would multiply them.
 """
+CHEAP = 0.05
+"""The share that the client itself may have in the quickest thing that is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Control:
 
 def controls(group: Group) -> tuple[Control, ...]:
     """All that there are to a group of runs."""
-    return (_bends(group), _flat(group), *_own(group))
+    return (_bends(group), _flat(group), _cheap(group), *_own(group))
 
 
 def _bends(group: Group) -> Control:
@@ -79,6 +81,23 @@ def _flat(group: Group) -> Control:
     factor, where = max(found, key=lambda one: abs(one[0] - 1))
     says = f"{where}, the direct path at its best takes {say.times(factor)} as long; {say.percent(FLAT)} are allowed"
     return Control(name, "holds" if abs(factor - 1) <= FLAT else "does not hold", says)
+
+
+def _cheap(group: Group) -> Control:
+    """By what the client costs itself, in each run."""
+    name: ControlName = "measuring is cheap"
+    shares = [
+        (share, f"{what}, mode {scale.mode}")
+        for scale in group.runs
+        for what, share in scale.harness.items()
+        if not what.endswith("(s)")
+    ]
+    if not shares:
+        return Control(name, "not looked at", "no run here has measured what measuring itself costs")
+    most, where = max(shares)
+    allowed = f"{say.percent(CHEAP)} are allowed"
+    says = f"measuring itself is {say.percent(most)} of what is measured at most ({where}); {allowed}"
+    return Control(name, "holds" if most <= CHEAP else "does not hold", says)
 
 
 def _own(group: Group) -> Iterator[Control]:

@@ -124,6 +124,15 @@ def test_the_direct_path_must_not_change() -> None:
     assert "in mode iptables, the direct path at its best takes 1.30 × as long" in bent.says
 
 
+def test_measuring_must_cost_little() -> None:
+    run = exact()
+    assert found(run)["measuring is cheap"].verdict == "holds"
+    dear = found(replace(run, harness={"clock (s)": 1.0, "share of a direct rate": 0.08}), run)["measuring is cheap"]
+    assert dear.verdict == "does not hold"
+    assert "8 % of what is measured at most (share of a direct rate, mode iptables); 5 % are allowed" in dear.says
+    assert found(replace(run, harness={}))["measuring is cheap"].verdict == "not looked at"
+
+
 def test_what_a_run_judged_itself_is_told_too() -> None:
     good = Cell("control", "a spinner shows", 1, 2, "ratio", "none", (3.0,), note="3.0 × as many late")
     bad = replace(good, series="a skewed weight shows", failures=1)
