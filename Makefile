@@ -8,6 +8,7 @@ LEVEL ?= core
 REPORT ?= report
 ARGS ?=
 N ?= 20
+MODES ?= iptables nftables ebpf
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,6 +25,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DEFAULT_GOAL := help
 .PHONY: help certify test contract setup datapath lint format controls mutants versions control-plane bench hop soak
+.PHONY: scale compare
 .PHONY: kills fuzz property coverage schedulers clean
 .PHONY: system kube-proxy proxy programs kernel
 
@@ -77,6 +79,14 @@ control-plane: setup ## compare the embedded API server with etcd and kube-apise
 
 bench: setup ## measure lab, API server, agent and reference datapath; ARGS=compare: beside kube-proxy (ARGS: names)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+scale: $(READY) proxy ## measure how PROXY_MODE behaves as Services grow; draws report/scale.html (PROXY, REPORT, ARGS)
+	@mkdir -p "$(REPORT)"
+	$(BIN)/python -m pytest $(if $(PROXY),--proxy=$(PROXY),--proxy-mode=$(PROXY_MODE)) -m scale --report="$(REPORT)" $(ARGS)
+
+compare: setup ## measure the same for MODES, one after the other; draws them together in report/scale.html (REPORT, ARGS)
+	@mkdir -p "$(REPORT)"
+	$(BIN)/python -m plugins.scale.compare --modes $(MODES) --report="$(REPORT)" $(ARGS)
 
 hop: setup ## measure an announced IP on its endpoint's node and on another; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks.hop

@@ -3,6 +3,7 @@
 
 pytest_plugins = [
     "plugins.session",
+    "plugins.gate",
     "plugins.selection",
     "plugins.scheduling",
     "plugins.judging",

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """plumbline's own pytest hooks: where others may watch, or disturb, a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from clusters.api import Announcer, Cluster, Proxy
     from clusters.hermetic.talk import Talk
+    from plugins.gate import Judgement
     from plugins.options import Settings
     from plugins.oracle import Oracle
     from plugins.run import Run
@@ -50,3 +51,8 @@ def pytest_plumbline_await_ready(run: "Run") -> bool | None:
 @pytest.hookspec
 def pytest_plumbline_settled(run: "Run") -> None:
     """Called after each settle, before anything is probed."""
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_plumbline_baseline(settings: "Settings", records: "Sequence[Mapping[str, Any]]") -> "Judgement | None":
+    """This run beside an earlier one, once all its files are written; nobody: there is no --baseline."""

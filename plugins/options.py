@@ -33,7 +33,6 @@ FAMILIES = {"dual": ("IPv4", "IPv6"), "ipv4": ("IPv4",), "ipv6": ("IPv6",)}
 # Options of the contract whose subject has not been built yet: option → (dest, the values that exist).
 BUILT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "--cluster": ("cluster", (None, "lab")),
-    "--baseline": ("baseline", (None,)),
     "--examples": ("examples", (None,)),
     "--allow-disruptive": ("allow_disruptive", (False,)),
 }
@@ -225,7 +224,7 @@ def add_options(parser: pytest.Parser) -> None:
     add("--keep-lab", action="store_true", help="keep the lab after the tests, until Ctrl-C")
     add("--lab-shell", metavar="NODE", help="open a shell on a lab node after the tests")
     add("--report", metavar="DIR", default="report", help="where results are written (default: report)")
-    add("--baseline", metavar="FILE", help="an earlier report to compare with")
+    add("--baseline", metavar="FILE", help="an earlier run's requirements.jsonl or scale.json")
     add("--services", metavar="N,…", help="scale: numbers of Services (default 1,1000,5000,10000)")
     add("--endpoints-per-service", metavar="N", help="scale: endpoints of each Service (default 2)")
     add("--duration", metavar="TIME", help="length of a measurement (default: scale 1s)")

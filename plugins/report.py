@@ -3,14 +3,16 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plugins.gate import Judgement
 from plugins.guests import GUESTS
 from plugins.junit import unknown_is_an_error
-from plugins.outcomes import Judged, Outcome, Status, exit_status
+from plugins.outcomes import FAILING, Judged, Outcome, Status, exit_status
 from plugins.record import Record
 from plugins.run import Run
 from plugins.selection import CORE, Core
@@ -53,6 +55,7 @@ class Report:
         self._fatal: int | None = None
         self._collection_failed = False
         self._stopped_by_user = False
+        self._compared: tuple[Judgement | None, ...] = ()
 
     def pytest_report_header(self) -> list[str]:
         settings = self._settings
@@ -118,6 +121,11 @@ class Report:
         terminalreporter.section(f"plumbline: {self._settings.about()}")
         for line in self._summary():
             terminalreporter.write_line(line)
+        judgement = self._judgement()
+        if judgement is not None:
+            terminalreporter.section(f"plumbline: beside {self._config.option.baseline}")
+            for line in judgement.lines:
+                terminalreporter.write_line(line)
 
     def _write(self, record: dict[str, Any]) -> None:
         record = {**record, "kernel": self._settings.kernel()}
@@ -133,11 +141,25 @@ class Report:
             return self._fatal
         if self._collection_failed:
             return Status.PLUMBLINE_ERROR
-        status = exit_status(self._judged(), frozenset(self._selected()))
+        judged, judgement = self._judged(), self._judgement()
+        if judgement is not None and judgement.overlooks:
+            judged = [
+                replace(one, outcome=Outcome.KNOWN_FAILURE) if one.outcome in FAILING else one for one in judged
+            ]
+        status = exit_status(judged, frozenset(self._selected()))
+        if judgement is not None and judgement.regressed and status in (Status.JUDGED, Status.INCOMPLETE):
+            return Status.FAILED
         others_failed = self._failed - {record["test"] for record in self._records}
         if others_failed and status in (Status.JUDGED, Status.INCOMPLETE):
             return Status.FAILED
         return pytests if pytests == Status.INTERRUPTED and status == Status.JUDGED else status
+
+    def _judgement(self) -> Judgement | None:
+        """What came of the comparison with a baseline, made once: by then everything has been written."""
+        if not self._compared:
+            hook = self._config.hook.pytest_plumbline_baseline
+            self._compared = (hook(settings=self._settings, records=self._records),)
+        return self._compared[0]
 
     def _judged(self) -> list[Judged]:
         return [Judged(one["test"], one["id"], one["level"], Outcome.named(one["outcome"])) for one in self._records]
@@ -224,6 +246,11 @@ class Report:
                 times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in phases.items())
                 lines.append(f"time{'' if len(self._facts) == 1 else ' ' + facts['worker']}: {times}")
         return lines
+
+
+def _overlooked(judged: Judged) -> Judged:
+    """With a baseline that says what fails: a failure is no reason for an exit status."""
+    return replace(judged, outcome=Outcome.KNOWN_FAILURE) if judged.outcome in FAILING else judged
 
 
 def _crashed(test: str) -> dict[str, Any]:

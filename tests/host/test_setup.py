@@ -204,5 +204,5 @@ def test_help_is_the_default_and_names_every_target(clone: Clone) -> None:
     done = clone.run("make")
     listed = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("  make ")}
     others = {"bench", "contract", "control-plane", "controls", "coverage", "datapath", "fuzz", "hop", "kernel"}
-    others |= {"kills", "mutants", "property", "schedulers", "soak", "versions"}
+    others |= {"compare", "kills", "mutants", "property", "scale", "schedulers", "soak", "versions"}
     assert listed == {"help", "certify", "test", "setup", "lint", "format", "clean"} | others

@@ -166,7 +166,7 @@ BAD = [
         "'newest' is not a version of metallb-speaker: write a release such as 0.16.1",
     ),
     ([*COMMAND, "--lab-shell=node-x", "--nodes=2"], "there is no such node; the lab has node-a, node-b"),
-    ([*COMMAND, "--baseline=old.yaml"], "--baseline=old.yaml is not part of this version"),
+    ([*COMMAND, "--baseline=old.yaml"], "--baseline=old.yaml cannot be read: No such file"),
     ([*COMMAND, "--examples=5"], "--examples=5 is not part of this version"),
     ([*COMMAND, "--allow-disruptive"], "--allow-disruptive is not part of this version"),
     # Scale.
