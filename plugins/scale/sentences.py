@@ -135,7 +135,7 @@ def _failed(group: Group, lines: Sequence[Line]) -> Iterator[str]:
 
 def _hardly(one: Cell, other: Cell) -> str:
     """A remark where two cells do not differ, or where their repeats overlap."""
-    if abs(one.median / other.median - 1) <= NEAR:
+    if abs(one.median - other.median) <= NEAR * other.median:
         return " (no change)"
     overlap = min(max(one.values), max(other.values)) >= max(min(one.values), min(other.values))
     return " (within the spread)" if overlap and len(one.values) > 1 else ""
