@@ -57,7 +57,7 @@ def test_what_has_come_to_nothing_is_told() -> None:
         replace(cell, values=(0.0,) * len(cell.values)) if cell.chart == "rate" and cell.services > 1 else cell
         for cell in run.cells
     ]
-    assert "runs at 0.00 × the rate" in told(replace(run, cells=tuple(cells)), chart="rate")
+    assert "runs at 0 × the rate" in told(replace(run, cells=tuple(cells)), chart="rate")
 
 
 def test_one_number_of_services_has_no_growth() -> None:
