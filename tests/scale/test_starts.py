@@ -9,7 +9,7 @@ import pytest
 from plugins.options import Settings
 from plugins.scale import starts as module
 from plugins.scale.bench import Start
-from plugins.scale.starts import TooLongError, grow, starts
+from plugins.scale.starts import TooLongError, expected, grow, starts
 
 
 @dataclass
@@ -62,6 +62,14 @@ def test_what_would_take_minutes_is_not_tried(seconds: list[float]) -> None:
     seconds += [40.0]
     bench.settings = replace(bench.settings, budget=480.0)
     assert starts(of(bench), from_nothing=True) == [Start(40.0, 0.0)]
+
+
+def test_what_a_process_needs_at_all_is_not_multiplied() -> None:
+    known = {1: Start(0.5, 0), 1_000: Start(0.7, 0)}
+    assert expected(known, 5_000) == pytest.approx(0.5 + 0.2 * 25)
+    assert expected({1_000: Start(0.7, 0)}, 2_000) == pytest.approx(2.8)
+    assert expected({1: Start(0.5, 0)}, 10_000) == 0
+    assert expected({}, 10_000) == 0
 
 
 def test_few_services_tell_nothing_of_many(seconds: list[float]) -> None:
