@@ -73,9 +73,9 @@ class Cell:
         return f"{self.chart}{series} at {self.services:,} × {self.endpoints:,}"
 
     @property
-    def key(self) -> tuple[str, str, int, int]:
+    def key(self) -> tuple[str, str, int, int, Unit]:
         """What the same cell of another run has too."""
-        return self.chart, self.series, self.services, self.endpoints
+        return self.chart, self.series, self.services, self.endpoints, self.unit
 
     @property
     def is_measured(self) -> bool:
@@ -112,7 +112,7 @@ class Cell:
 class Scale:
     """One run: the system, the machine, and all cells. `duration` is of one measurement, in seconds.
 
-    `harness` is what measuring itself costs: names, and shares of the measured path or seconds.
+    `harness` is what measuring itself costs: seconds where a name ends in "(s)", else shares of what is measured.
     """
 
     system: str  # "kube-proxy 1.37.1, mode iptables"
