@@ -52,7 +52,7 @@ class Store:
             mode=settings.mode,
             kernel=settings.kernel(),
             hermetic=settings.guest is not None,
-            cpus=os.cpu_count() or 1,
+            cpus=1 if settings.guest else os.cpu_count() or 1,  # a guest has one
             cpu=_cpu(),
             date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             seed=settings.seed,

@@ -11,6 +11,8 @@ BENT, BENT_A_LOT = 1.5, 2.0
 """By so much longer connections to the last Service must take at the most Services than at the fewest."""
 MANY, A_LOT = 1_000, 10_000
 """From so many on; fewer show nothing."""
+CHEAP = 0.05
+"""The share that the client itself may have in the quickest thing that is measured."""
 FLAT = 0.25
 """By so much the direct path at its best may differ between the fewest and the most Services.
 
@@ -55,6 +57,18 @@ def must_stay_flat(measured: Store) -> None:
             f"from {few:,} to {many:,} Services the direct path has become {grown:.2f} times what it was, "
             f"and no Service is on it: the machine has changed meanwhile"
         )
+
+
+def must_cost_little(measured: Store, *, hermetic: bool) -> None:
+    """What the client itself takes of what it measures. A guest's clock is a system call, and so no small part."""
+    if hermetic:
+        raise UnfitError("reading the clock is a system call in a guest, and its times are not compared with others")
+    shares = {name: share for name, share in measured.harness.items() if name.startswith("share")}
+    if not shares:
+        raise UnfitError("nothing was measured")
+    name, worst = max(shares.items(), key=lambda one: one[1])
+    if worst > CHEAP:
+        pytest.fail(f"the client itself is {worst:.1%} of what it measures ({name}), and may be {CHEAP:.0%} at most")
 
 
 def must_not_grow(measured: Store, chart: str, series: str, *, most: float) -> None:

@@ -5,7 +5,13 @@ import pytest
 
 from plugins.scale.cells import Cell
 from plugins.scale.store import Store
-from plugins.scale.verdicts import must_be_near_the_limit, must_bend, must_not_grow, must_stay_flat
+from plugins.scale.verdicts import (
+    must_be_near_the_limit,
+    must_bend,
+    must_cost_little,
+    must_not_grow,
+    must_stay_flat,
+)
 from plugins.world import UnfitError
 
 
@@ -83,3 +89,16 @@ def test_unfit_cells_are_no_evidence() -> None:
     store.keep(Cell("first-packet", "last Service", 10_000, 2, "s", "less", outcome="unfit", reason="it moved"))
     with pytest.raises(UnfitError, match="not measured at two numbers"):
         must_bend(store, mode="iptables")
+
+
+def test_a_client_that_costs_much_is_a_failure() -> None:
+    store = Store()
+    with pytest.raises(UnfitError, match="nothing was measured"):
+        must_cost_little(store, hermetic=False)
+    store.harness.update({"clock (s)": 1.0, "share of a direct connect": 0.02, "share of a direct rate": 0.049})
+    must_cost_little(store, hermetic=False)
+    store.harness["share of a direct rate"] = 0.06
+    with pytest.raises(pytest.fail.Exception, match=r"is 6\.0% of what it measures \(share of a direct rate\)"):
+        must_cost_little(store, hermetic=False)
+    with pytest.raises(UnfitError, match="system call in a guest"):
+        must_cost_little(store, hermetic=True)
