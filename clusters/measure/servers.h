@@ -24,7 +24,28 @@ static inline int listen_on(int port)
 	return fd;
 }
 
-/* Answers whatever comes in one piece with one letter. */
+/* One letter; without one, the address at which the connection has come in, and a newline. */
+static inline int answered(int fd, char letter)
+{
+	struct sockaddr_in6 here;
+	socklen_t length = sizeof(here);
+	char text[INET6_ADDRSTRLEN + 1];
+	const char *from = text;
+
+	if (letter)
+		return send(fd, &letter, 1, MSG_NOSIGNAL) == 1;
+	if (getsockname(fd, (struct sockaddr *)&here, &length))
+		return 0;
+	if (IN6_IS_ADDR_V4MAPPED(&here.sin6_addr))
+		from = inet_ntop(AF_INET, &here.sin6_addr.s6_addr[12], text, sizeof(text));
+	else
+		from = inet_ntop(AF_INET6, &here.sin6_addr, text, sizeof(text));
+	length = (socklen_t)strlen(from);
+	text[length++] = '\n';
+	return send(fd, text, length, MSG_NOSIGNAL) == (ssize_t)length;
+}
+
+/* Answers whatever comes in one piece, with a letter or with where it came in. */
 static inline void serve(int port, char letter)
 {
 	const int listener = listen_on(port), all = epoll_create1(0), yes = 1;
@@ -44,8 +65,7 @@ static inline void serve(int port, char letter)
 					event.data.fd = fd;
 					epoll_ctl(all, EPOLL_CTL_ADD, fd, &event);
 				}
-			} else if (recv(fd, buffer, sizeof(buffer), 0) <= 0 ||
-				   send(fd, &letter, 1, MSG_NOSIGNAL) != 1) {
+			} else if (recv(fd, buffer, sizeof(buffer), 0) <= 0 || !answered(fd, letter)) {
 				close(fd);
 			}
 		}

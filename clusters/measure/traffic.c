@@ -5,6 +5,7 @@
  *
  *   traffic spin CPU              use up what nobody else wants of a CPU (SCHED_IDLE), so that it never sleeps
  *   traffic serve CPU PORT LETTER answer every byte with LETTER, over IPv4 and IPv6
+ *   traffic tell CPU PORT         answer everything with the address at which it came in, and a newline
  *   traffic absorb CPU PORT       take connections, and nothing else, without ever being woken by one
  *   traffic sink CPU PORT         read and forget whatever one connection after the other sends
  *   traffic gulp CPU PORT         the same, and say a byte after each 64 KiB
@@ -29,6 +30,8 @@
  *   traffic poll CPU ADDRESS PORT now and then a connection with a byte there and back, until stdin ends; prints the
  *                                 answer whenever it is another one ("-": none), and CLOCK_MONOTONIC in nanoseconds:
  *                                 when it came, or when the first to get none was sent
+ *   traffic dial CPU              who answers, connection by connection; traffic watch CPU: when somebody begins to
+ *                                 answer, or ceases to (whom.h has what stdin and stdout are like)
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -41,6 +44,7 @@
 #include "net.h"
 #include "samples.h"
 #include "servers.h"
+#include "whom.h"
 
 enum {
 	MOST_TARGETS = 1 << 17,
@@ -335,12 +339,22 @@ int main(int argc, char **argv)
 		spin();
 	if (argc == 5 && !strcmp(word, "serve"))
 		serve(atoi(argv[3]), argv[4][0]);
+	if (argc == 4 && !strcmp(word, "tell"))
+		serve(atoi(argv[3]), '\0');
 	if (argc == 4 && !strcmp(word, "absorb"))
 		absorb(atoi(argv[3]));
 	if (argc == 4 && (!strcmp(word, "sink") || !strcmp(word, "gulp")))
 		sink(atoi(argv[3]), !strcmp(word, "gulp"));
 	if (argc == 4 && !strcmp(word, "bulk")) {
 		bulk(atof(argv[3]));
+		return 0;
+	}
+	if (argc == 3 && !strcmp(word, "dial")) {
+		dial_each();
+		return 0;
+	}
+	if (argc == 3 && !strcmp(word, "watch")) {
+		watch();
 		return 0;
 	}
 	if (argc == 5 && !strcmp(word, "poll")) {
@@ -354,7 +368,9 @@ int main(int argc, char **argv)
 			return 0;
 		}
 	}
-	fputs("traffic: spin, serve, absorb, sink, gulp, a kind of measurement, bulk or poll, then the CPU\n",
+	fputs("traffic: spin, serve, tell, absorb, sink, gulp, a kind of measurement, bulk, dial, watch or poll, "
+	      "then "
+	      "the CPU\n",
 	      stderr);
 	return 2;
 }

@@ -25,7 +25,7 @@ DEADLINE = 60.0
 MOST_URGENT, LEAST_URGENT = -20, 19  # nice(2)
 
 Kind = Literal["connect", "rate", "request", "hundred", "flow", "bulk", "empty"]
-Server = Literal["serve", "absorb", "sink", "gulp"]
+Server = Literal["serve", "tell", "absorb", "sink", "gulp"]
 # Which server a client wants.
 SERVERS: Mapping[Kind, Server] = {
     "connect": "absorb",
@@ -148,7 +148,10 @@ class Traffic:
 
     @contextmanager
     def server(self, namespace: Path, kind: Server, *, letter: str = "a", port: int = PORT) -> Iterator[int]:
-        """A server at all addresses of a namespace; its PID. One that serves answers with its letter."""
+        """A server at all addresses of a namespace; its PID.
+
+        One that serves answers with its letter, one that tells with the address at which it was reached.
+        """
         words = [kind, str(self.cpu), str(port), *([letter] if kind == "serve" else [])]
         with running(inside(namespace, [self.program, *words])) as process:
             assert process.stdout is not None

@@ -74,10 +74,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A scale test that takes `services` is run at each of `--services`."""
-    if "services" in metafunc.fixturenames and any(metafunc.definition.iter_markers("scale")):
+    """A scale test that takes `services` is run at each of `--services`, or where its mark says (`at="most"`)."""
+    mark = metafunc.definition.get_closest_marker("scale")
+    if mark is not None and "services" in metafunc.fixturenames:
         settings = metafunc.config.stash.get(SETTINGS, None)
-        metafunc.parametrize("services", settings.services if settings else given.SERVICES)
+        ladder = settings.services if settings else given.SERVICES
+        metafunc.parametrize("services", given.where(ladder, mark.kwargs.get("at", "each")))
 
 
 @pytest.hookimpl(trylast=True)

@@ -6,6 +6,7 @@ Every refusal is a UsageError of one sentence.
 
 import argparse
 import re
+from collections.abc import Sequence
 
 from clusters.errors import UsageError
 
@@ -52,6 +53,12 @@ def endpoints(text: str | None) -> int:
     if not 0 < number <= MOST_ENDPOINTS:
         raise UsageError(f"--endpoints-per-service={text} must be a number from 1 to {MOST_ENDPOINTS:,}")
     return number
+
+
+def where(ladder: Sequence[int], at: str) -> tuple[int, ...]:
+    """At which of the numbers of Services a test measures: each, the ends, the fewest or the most."""
+    places = {"each": ladder, "ends": {ladder[0], ladder[-1]}, "fewest": ladder[:1], "most": ladder[-1:]}
+    return tuple(sorted(places[at]))
 
 
 def refuse(options: argparse.Namespace) -> None:

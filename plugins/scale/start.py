@@ -41,9 +41,11 @@ def opened(
     nodes: int = 1,
     pod_network: PodNetwork | None = None,
     watched_pids: Sequence[int] = (),
+    traffic: Traffic | None = None,
 ) -> Iterator[Bench]:
     """A bench with a lab of its own, of as few nodes as are needed: each has a proxy that costs the others time.
 
+    `traffic`: the client of another bench of this process, which has the CPUs already.
     Raises UnfitError where the cluster is not a lab, PlumblineError where something cannot be had.
     """
     wanted = replace(
@@ -55,7 +57,7 @@ def opened(
         ready_deadline=max(settings.ready_deadline, READY),
     )
     with ExitStack() as stack:
-        traffic = stack.enter_context(Traffic())
+        traffic = traffic or stack.enter_context(Traffic())
         run = stack.enter_context(Run(wanted, hook, worker, watched_pids))
         lab = run.cluster
         if not isinstance(lab, Lab):

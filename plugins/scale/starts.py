@@ -58,20 +58,24 @@ def starts(bench: Bench, *, from_nothing: bool) -> list[Start]:
     Raises TooLongError where what a start took with fewer Services says that it would take too long: the square of
     what there is to be done.
     """
-    known = bench.started if from_nothing else {**bench.started, **bench.restarted}
-    feared = expected(known, bench.services)
-    if feared > max(TOO_LONG, SHARE * (bench.settings.budget or 0.0)):
-        services, before = max(known.items())
-        raise TooLongError(
-            f"a start took {before.seconds:.0f} s with {services:,} Services, and the square of their number is "
-            f"to be feared; --budget={math.ceil(feared / SHARE / 60)}m has room for it"
-        )
+    must_not_take_long(bench, bench.started if from_nothing else {**bench.started, **bench.restarted})
     found: list[Start] = []
     while not found or (len(found) < MOST_STARTS and sum(one.seconds for one in found) < SECONDS):
         found.append(start_anew(bench, from_nothing=from_nothing))
     quickest = min(found, key=lambda one: one.seconds)
     (bench.started if from_nothing else bench.restarted)[bench.services] = quickest
     return found
+
+
+def must_not_take_long(bench: Bench, known: Mapping[int, Start], times: int = 1) -> None:
+    """Raise TooLongError where so many starts would take too long, by those that are known."""
+    feared = times * expected(known, bench.services)
+    if feared > max(TOO_LONG, SHARE * (bench.settings.budget or 0.0)):
+        services, before = max(known.items())
+        raise TooLongError(
+            f"a start took {before.seconds:.0f} s with {services:,} Services, and the square of their number is "
+            f"to be feared; --budget={math.ceil(feared / SHARE / 60)}m has room for it"
+        )
 
 
 def expected(known: Mapping[int, Start], services: int) -> float:
@@ -112,9 +116,8 @@ class TooLongError(Exception):
 
 def _started(bench: Bench, *, from_nothing: bool) -> Start:
     """Start the proxy, and wait until the last Service has the other endpoint's answer."""
-    node = bench.node.name
-    if from_nothing and bench.lab.supervisor.run(["sh", "-c", WIPE], node=node).status != 0:
-        raise PlumblineError(f"what the proxy had left on {node} could not be removed")
+    if from_nothing:
+        wipe(bench)
     bench.lab.forget_flows()
     with bench.polling(bench.service(bench.services - 1)) as poller:
         began = time.monotonic()
@@ -122,6 +125,12 @@ def _started(bench: Bench, *, from_nothing: bool) -> Start:
             bench.run.proxy.start()
         seconds = poller.await_answer(OTHERS) - began
     return Start(seconds, proxy_seconds(bench))
+
+
+def wipe(bench: Bench) -> None:
+    """Remove whatever a proxy that has been stopped has left on its node. Raises PlumblineError."""
+    if bench.lab.supervisor.run(["sh", "-c", WIPE], node=bench.node.name).status != 0:
+        raise PlumblineError(f"what the proxy had left on {bench.node.name} could not be removed")
 
 
 def _write(bench: Bench, request: bytes) -> None:

@@ -58,8 +58,14 @@ def other_endpoint(bench: Bench) -> Iterator[str]:
 @contextmanager
 def watching(bench: Bench, number: int) -> Iterator[Watch]:
     """Someone who watches the slice of a Service, from now on."""
+    with events(bench, f"fieldSelector=metadata.name%3D{named.slice_name(number)}") as found:
+        yield found
+
+
+@contextmanager
+def events(bench: Bench, selector: str) -> Iterator[Watch]:
+    """Someone who watches the slices that a selector, as in a URL, selects, from now on."""
     found = Watch()
-    selector = f"fieldSelector=metadata.name%3D{named.slice_name(number)}"
     connection = bench.api.connect()
     connection.sendall(bench.api.request("GET", f"{named.SLICES}?watch=true&{selector}"))
 

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network programming latency as users have it: the proxy's default sync, adds and removals at a fixed rate.
+
+An added endpoint counts from the API write to the first connection that it answers, a removed one until the last one
+that it does. Every change is of a Service of its own, so that none is overtaken by the next.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from clusters.measure import services as named
+from clusters.measure.whom import Awaited, Came, watching
+from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
+from plugins.scale.bench import Bench
+from plugins.scale.more import added, endpoints
+from plugins.scale.starts import TooLongError, must_not_take_long, wipe
+from plugins.scale.updates import events
+from plugins.scale.waits import Waits, waits
+from plugins.world import UnfitError
+
+ADDED, REMOVED = "endpoint added", "endpoint removed"
+CHANGES, RATE = 60, 10
+DEADLINE = 15.0
+"""Seconds, before --deadline-scale: several of kube-proxy's periods, and what a sync of many Services takes."""
+# What kube-proxy does when it is told nothing (https://kubernetes.io/docs/reference/networking/virtual-ips/).
+PERIODS = ProxyConfiguration(sync_period="30s", min_sync_period="1s")
+# Of two endpoints at random one is not met so many times in a row once in a thousand thousand million.
+CALM = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Programmed:
+    """One kind of change: what clients saw, and when one who watches the API was told."""
+
+    seen: Waits
+    told: Waits
+    failures: int
+
+
+def must_be_restartable(bench: Bench) -> None:
+    """Raise UnfitError where the proxy cannot be told to put off changes, TooLongError where that takes too long."""
+    if _puts_off(bench):
+        return
+    if refused := bench.run.proxy.refuses(PERIODS):
+        raise UnfitError(f"{refused}: {PERIODS}")
+    try:
+        must_not_take_long(bench, bench.started, times=2)
+    except TooLongError as error:
+        raise TooLongError(f"{error}, and with --proxy-sync=default no start is needed") from None
+
+
+@contextmanager
+def default_sync(bench: Bench) -> Iterator[None]:
+    """In the block the proxy puts off changes as it does by default.
+
+    For that it is started anew, and again after the block. Each time nothing is left of its rules: a start beside
+    them takes longer than one from nothing.
+    """
+    if _puts_off(bench):
+        yield
+        return
+    try:
+        _configure(bench, PERIODS)
+        yield
+    finally:
+        _configure(bench, DEFAULT)
+
+
+def _puts_off(bench: Bench) -> bool:
+    """Whether it does so anyway: the reference has no such period."""
+    return bench.settings.sync == "default" or bench.run.proxy.mode == "ebpf"
+
+
+def _configure(bench: Bench, wanted: ProxyConfiguration) -> None:
+    bench.run.proxy.stop()
+    wipe(bench)
+    bench.run.configure(wanted)
+    bench.settle()
+
+
+def programming(bench: Bench) -> Mapping[str, Programmed]:
+    """As many changes of each kind, in turns, at a fixed rate. Raises UnfitError, TooLongError."""
+    must_be_restartable(bench)
+    deadline = DEADLINE * bench.settings.deadline_scale
+    own, other = endpoints(bench, 0, CHANGES), endpoints(bench, CHANGES, CHANGES)
+    # In turns: one endpoint, which gets a second, and two, of which one goes.
+    first = [[own[place]] if place % 2 == 0 else [own[place], other[place]] for place in range(CHANGES)]
+    with added(bench, first) as numbers, default_sync(bench), events(bench, _all_of(numbers)) as told:
+        bench.serve("tell")
+        bench.lab.forget_flows()
+        with watching(bench.stage.traffic, bench.client) as watcher:
+            sent = []
+            began = time.monotonic()
+            for place, number in enumerate(numbers):
+                time.sleep(max(0.0, began + place / RATE - time.monotonic()))
+                is_added = place % 2 == 0
+                watched = other[place] if is_added else own[place]
+                after = [own[place], other[place]] if is_added else [other[place]]
+                path = f"{named.SLICES}/{named.slice_name(number)}"
+                watcher.expect(
+                    Awaited(bench.service(number), "+" if is_added else "-", watched, watched, deadline, CALM)
+                )
+                sent.append(time.monotonic())
+                bench.api.send(bench.api.patch(path, named.new_endpoints(after)))
+                bench.api.answered()
+            came = watcher.came()
+            events_at = [told.await_event(place + 1) for place in range(CHANGES)]
+    return {
+        kind: programmed(
+            [came[place] for place in places],
+            [sent[place] for place in places],
+            [events_at[place] for place in places],
+            deadline,
+        )
+        for kind, places in ((ADDED, range(0, CHANGES, 2)), (REMOVED, range(1, CHANGES, 2)))
+    }
+
+
+def programmed(came: Sequence[Came], sent: Sequence[float], told: Sequence[float], deadline: float) -> Programmed:
+    """Of what came and of the writes' own events, at times of one clock, how long after the writes."""
+    seen = [max(0.0, one.at - at) if one.in_time else None for one, at in zip(came, sent, strict=True)]
+    events_after = [max(0.0, event - at) for event, at in zip(told, sent, strict=True)]
+    return Programmed(waits(seen, deadline), waits(events_after, deadline), sum(one.failures for one in came))
+
+
+def _all_of(numbers: range) -> str:
+    """The slices of these Services, for a watch."""
+    names = "%2C".join(map(named.name, numbers))
+    return f"labelSelector=kubernetes.io%2Fservice-name%20in%20%28{names}%29"
