@@ -57,7 +57,13 @@ def pytest_plumbline_proxy(settings: Settings, cluster: Cluster) -> Proxy:
             ready_deadline=settings.ready_deadline,
         )
     if settings.proxy == "ebpf":
-        return Reference(cluster, version=settings.version, ready_deadline=settings.ready_deadline)
+        return Reference(
+            cluster,
+            version=settings.version,
+            ready_deadline=settings.ready_deadline,
+            services=settings.services[-1],
+            endpoints=settings.services[-1] * settings.endpoints_per_service,
+        )
     if settings.proxy == "kube-router":
         return KubeRouter(
             cluster,

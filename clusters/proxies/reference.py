@@ -28,6 +28,10 @@ FEATURES = frozenset(
     }
     | {f"scheduler-{name}" for name in SCHEDULERS}
 )
+# What its maps have room for unless it is told otherwise (dataplane_ref/controller/__main__.py), and what is left for
+# Services and endpoints beside those that were announced.
+SERVICES, ENDPOINTS = 65_536, 131_072
+MORE_SERVICES, MORE_ENDPOINTS = 1_024, 32_768
 # -P: what lies where the user typed the command must not stand for a package of ours.
 PYTHON = (sys.executable, "-P", "-m")
 
@@ -47,11 +51,24 @@ class Reference(NodeProcesses):
     settle: Literal["ordered", "converge"] = "ordered"
     features = FEATURES
 
-    def __init__(self, host: Host, *, version: str, ready_deadline: float = 60.0, source: Path = REPOSITORY) -> None:
-        """`source` is the directory that holds `dataplane_ref`: another one than this repository's for mutants."""
+    def __init__(
+        self,
+        host: Host,
+        *,
+        version: str,
+        ready_deadline: float = 60.0,
+        source: Path = REPOSITORY,
+        services: int = 0,
+        endpoints: int = 0,
+    ) -> None:
+        """`source` is the directory that holds `dataplane_ref`: another one than this repository's for mutants.
+
+        `services` and `endpoints`: how many Service ports and endpoints of theirs there will be at most.
+        """
         super().__init__(host, ready_deadline)
         self.version = version
         self.source = source
+        self.services, self.endpoints = services, endpoints
 
     def refuses(self, configuration: ProxyConfiguration) -> str | None:  # noqa: ARG002
         """It takes every configuration; what it has no use for, such as periods, changes nothing."""
@@ -68,6 +85,8 @@ class Reference(NodeProcesses):
             f"--cluster-cidr={','.join(self.host.cluster_cidrs)}",
             f"--proxy-config={self.host.write_file(place, 'proxy-config.json', configuration)}",
             f"--pins={NODE_BPF}",
+            f"--max-services={max(SERVICES, self.services + MORE_SERVICES)}",
+            f"--max-endpoints={max(ENDPOINTS, self.endpoints + MORE_ENDPOINTS)}",
         ]
 
     def environment(self) -> Mapping[str, str]:
