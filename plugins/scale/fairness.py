@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the last of many Services is fair to its endpoints, by the null models of statistics.py."""
+"""Whether one of many Services is fair to its endpoints, by the null models of statistics.py."""
 
 import random
 import statistics
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from clusters.errors import PlumblineError
 from clusters.measure import services as named
 from clusters.measure.whom import dial
 from plugins.requirements import SCHEDULER
@@ -64,19 +65,24 @@ def judge(scheduler: str, choices: Sequence[str], endpoints: Sequence[str]) -> F
     raise UnfitError(f"nobody promises equal shares of connections that are over soon with scheduler {scheduler}")
 
 
-def sample(bench: Bench, addresses: Sequence[str], endpoint_of: Callable[[str], str] = str) -> Fairness:
-    """Connections to the last Service, which has these addresses; `endpoint_of` says whose an address is."""
-    target = bench.last_service()
+def sample(bench: Bench, number: int, addresses: Sequence[str], endpoint_of: Callable[[str], str] = str) -> Fairness:
+    """Connections to the Service with this number and these addresses; `endpoint_of` says whose an address is.
+
+    Raises PlumblineError where others answer, UnfitError where nobody does.
+    """
     bench.serve("tell")
-    answers = dial(bench.stage.traffic, bench.client, [(target, 0)] * SPREAD.flows)
+    answers = dial(bench.stage.traffic, bench.client, [(bench.service(number), 0)] * SPREAD.flows)
     if failed := answers.count(None):
         raise UnfitError(f"{failed} of {len(answers)} connections failed")
+    seen = [one for one in answers if one is not None]
+    if others := set(seen) - set(addresses):
+        raise PlumblineError(f"{named.name(number)} has answered from {', '.join(sorted(others))}")
     endpoints = sorted({endpoint_of(one) for one in addresses})
-    return judge(schedules(bench), [endpoint_of(one) for one in answers if one], endpoints)
+    return judge(schedules(bench), [endpoint_of(one) for one in seen], endpoints)
 
 
 def number_of_last(bench: Bench) -> int:
-    """The number of the Service that is dialled."""
+    """The number of the Service that is now the last one."""
     number = named.number_of(bench.last_service()[0])
     assert number is not None
     return number
@@ -103,7 +109,7 @@ def keep(bench: Bench, series: str, found: Sequence[Fairness]) -> None:
     chances = ", ".join(f"{one.chance:.2g}" for one in found)
     bench.cell_of(
         "fairness",
-        series=f"{series}, largest share",
+        series=series,
         unit="ratio",
         better="less",
         values=[one.largest for one in found],
