@@ -18,8 +18,8 @@ from plugins.world import UnfitError
 
 LEFT = 0.8
 """Of what was done in the middle bin of an idle run, a disturbed one must have done less than this part."""
-HARDLY = 0.05
-"""Seconds: nothing may take longer where a proxy's work is hardly felt."""
+HARDLY, QUIET = 0.05, 0.02
+"""Seconds: nothing may take longer where a proxy's work is hardly felt; so long things may take in idle runs."""
 
 
 def judge_control(bench: Bench, series: str, value: float, told: str, *, holds: bool) -> None:
@@ -56,8 +56,9 @@ def must_hardly_be_felt(measured: Store, where: str) -> None:
     cells: list[Cell] = []
     for what in (REQUESTS_WORST, CONNECTIONS_WORST):
         cells += measured.of("jitter", f"{what}, {where}").values()
+    cells = [cell for cell in cells if cell.limit is not None and cell.limit <= QUIET]
     if not cells:
-        raise UnfitError(f"jitter with the {where} was not measured")
+        raise UnfitError(f"jitter with the {where} was not measured, or not on a quiet machine")
     for cell in cells:
         if cell.failures:
             pytest.fail(f"with {cell.services:,} Services {cell.failures:,} connections failed ({cell.series})")

@@ -5,6 +5,7 @@ An added endpoint counts from the API write to the first connection that it answ
 that it does. Every change is of a Service of its own, so that none is overtaken by the next.
 """
 
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,11 +33,15 @@ CALM = 40
 
 @dataclass(frozen=True, slots=True)
 class Programmed:
-    """One kind of change: what clients saw, and when one who watches the API was told."""
+    """One kind of change: what clients saw, and when one who watches the API was told.
+
+    Nothing is seen sooner than in `resolution` seconds: so often each Service was dialled.
+    """
 
     seen: Waits
     told: Waits
     failures: int
+    resolution: float
 
 
 def must_be_restartable(bench: Bench) -> None:
@@ -107,22 +112,37 @@ def programming(bench: Bench) -> Mapping[str, Programmed]:
                 bench.api.answered()
             came = watcher.came()
             events_at = [told.await_event(place + 1) for place in range(CHANGES)]
+    resolution = dialled_every([came[place] for place in range(0, CHANGES, 2)], sent[::2])
     return {
         kind: programmed(
             [came[place] for place in places],
             [sent[place] for place in places],
             [events_at[place] for place in places],
             deadline,
+            resolution,
         )
         for kind, places in ((ADDED, range(0, CHANGES, 2)), (REMOVED, range(1, CHANGES, 2)))
     }
 
 
-def programmed(came: Sequence[Came], sent: Sequence[float], told: Sequence[float], deadline: float) -> Programmed:
+def dialled_every(came: Sequence[Came], sent: Sequence[float]) -> float:
+    """Seconds between two connections to a Service whose new endpoint was waited for: half of them could meet it."""
+    waited = [
+        (one.at - at) / (one.answers + one.failures)
+        for one, at in zip(came, sent, strict=True)
+        if one.in_time and one.at > at
+    ]
+    return statistics.median(waited) if waited else 0.0
+
+
+def programmed(
+    came: Sequence[Came], sent: Sequence[float], told: Sequence[float], deadline: float, resolution: float
+) -> Programmed:
     """Of what came and of the writes' own events, at times of one clock, how long after the writes."""
-    seen = [max(0.0, one.at - at) if one.in_time else None for one, at in zip(came, sent, strict=True)]
+    seen = [max(resolution, one.at - at) if one.in_time else None for one, at in zip(came, sent, strict=True)]
     events_after = [max(0.0, event - at) for event, at in zip(told, sent, strict=True)]
-    return Programmed(waits(seen, deadline), waits(events_after, deadline), sum(one.failures for one in came))
+    failures = sum(one.failures for one in came)
+    return Programmed(waits(seen, deadline), waits(events_after, deadline), failures, resolution)
 
 
 def _all_of(numbers: range) -> str:

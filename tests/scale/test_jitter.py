@@ -109,9 +109,9 @@ def test_a_spinner_must_be_felt() -> None:
     assert [cell.failures for cell in kept] == [0, 1, 1]
 
 
-def measured(worst: float, failures: int = 0, what: str = CONNECTIONS_WORST) -> Store:
+def measured(worst: float, failures: int = 0, what: str = CONNECTIONS_WORST, idle: float = 0.001) -> Store:
     store = Store()
-    cell = Cell("jitter", f"{what}, {SAME_CPU}", 10_000, 2, "s", "less", (worst,), (0.001,), failures=failures)
+    cell = Cell("jitter", f"{what}, {SAME_CPU}", 10_000, 2, "s", "less", (worst,), (idle,), failures=failures)
     store.keep(cell)
     return store
 
@@ -126,3 +126,5 @@ def test_a_resync_that_is_hardly_felt() -> None:
         must_hardly_be_felt(measured(0.001, 3), SAME_CPU)
     with pytest.raises(UnfitError, match="was not measured"):
         must_hardly_be_felt(Store(), SAME_CPU)
+    with pytest.raises(UnfitError, match="not on a quiet machine"):
+        must_hardly_be_felt(measured(0.2, idle=0.1), SAME_CPU)

@@ -5,7 +5,17 @@ from collections import Counter
 
 import pytest
 
-from plugins.scale.maglev import MOST_MOVED, Disruption, by_remainder, most_moved, simulated, slots, table
+from plugins.scale.maglev import (
+    CONNECTIONS,
+    MOST_MOVED,
+    Disruption,
+    by_remainder,
+    dialled,
+    most_moved,
+    simulated,
+    slots,
+    table,
+)
 
 
 def test_only_connections_of_others_count() -> None:
@@ -30,6 +40,14 @@ def test_a_table_is_whole_and_its_shares_are_even() -> None:
 @pytest.mark.parametrize(("count", "size"), [(10, 1_021), (100, 16_381)])
 def test_simulations_stay_within_what_may_move(count: int, size: int) -> None:
     assert 0 < simulated(count, size).collateral < most_moved(size)
+
+
+def test_connections_are_fewer_than_slots() -> None:
+    whole = simulated(10, 1_021)
+    some = dialled(whole)
+    assert len(some.before) == CONNECTIONS
+    assert some.collateral == pytest.approx(whole.collateral, abs=0.01)
+    assert whole.largest_share < some.largest_share < 1.1
 
 
 def test_a_remainder_moves_nearly_everything() -> None:

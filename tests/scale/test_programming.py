@@ -9,7 +9,7 @@ import pytest
 from clusters.measure.whom import Came
 from clusters.proxies.configuration import ProxyConfiguration
 from plugins.scale.bench import Bench, Start
-from plugins.scale.programming import PERIODS, must_be_restartable, programmed
+from plugins.scale.programming import PERIODS, dialled_every, must_be_restartable, programmed
 from plugins.scale.starts import TooLongError
 from plugins.scale.waits import Waits
 from plugins.world import UnfitError
@@ -28,10 +28,10 @@ def bench_with(mode: str, *, services: int = 10_000, refusal: str | None = None)
 
 def test_times_count_from_the_write() -> None:
     came = [Came(True, 12.5, 9, 1), Came(True, 9.5, 40, 0), Came(False, 0.0, 0, 2)]
-    found = programmed(came, [12.0, 10.0, 11.0], [12.001, 10.002, 11.003], 15.0)
-    assert found.seen == Waits((0.5, 0.0), 1, 15.0), (
-        "an endpoint that never answered after the write was gone at once"
-    )
+    found = programmed(came, [12.0, 10.0, 11.0], [12.001, 10.002, 11.003], 15.0, 0.05)
+    assert found.seen == Waits((0.5, 0.05), 1, 15.0), "sooner than it is dialled nobody can be seen to be gone"
+    assert dialled_every(came, [12.0, 10.0, 11.0]) == 0.05
+    assert dialled_every(came[1:], [10.0, 11.0]) == 0.0
     assert found.told.censored == 0
     assert found.told.percentile(0.5) == pytest.approx(0.002)
     assert found.failures == 3
