@@ -4,21 +4,9 @@
 import pytest
 
 from plugins.scale.cells import Cell
+from plugins.scale.controls import BENDS, BENDS_MUCH, CHEAP, ENOUGH, FLAT, MUCH
 from plugins.scale.store import Store
 from plugins.world import UnfitError
-
-BENT, BENT_A_LOT = 1.5, 2.0
-"""By so much longer connections to the last Service must take at the most Services than at the fewest."""
-MANY, A_LOT = 1_000, 10_000
-"""From so many on; fewer show nothing."""
-CHEAP = 0.05
-"""The share that the client itself may have in the quickest thing that is measured."""
-FLAT = 0.25
-"""By so much the direct path at its best may differ between the fewest and the most Services.
-
-A machine that others use is slower at one time than at another, which its best times show least; Services on the
-direct path would multiply them.
-"""
 
 
 def only_mode(mode: str, wanted: str) -> None:
@@ -31,9 +19,9 @@ def must_bend(measured: Store, *, mode: str) -> None:
     """The last Service's latency must show the length of iptables' chain."""
     only_mode(mode, "iptables")
     fewest, most = _ends(measured, "first-packet", "last Service")
-    if most.services < MANY:
-        raise UnfitError(f"{most.services:,} Services are too few to show it; it takes {MANY:,}")
-    needed = BENT_A_LOT if most.services >= A_LOT else BENT
+    if most.services < ENOUGH:
+        raise UnfitError(f"{most.services:,} Services are too few to show it; it takes {ENOUGH:,}")
+    needed = BENDS_MUCH if most.services >= MUCH else BENDS
     grown = _beside_limit(most) / _beside_limit(fewest)
     if grown < needed:
         pytest.fail(
