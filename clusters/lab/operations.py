@@ -186,7 +186,8 @@ class Operations:
     def _signal(self, message: Message, _: list[int]) -> dict[str, Any]:
         if message["pid"] not in self._children:
             return {"sent": False}  # already ended: never signal a PID that may be another process by now
-        os.kill(message["pid"], message["signal"])
+        # Whatever is started leads a group of its own (process.py).
+        (os.killpg if message.get("group") else os.kill)(message["pid"], message["signal"])
         return {"sent": True}
 
     def _listen(self, message: Message, descriptors: list[int]) -> dict[str, Any]:

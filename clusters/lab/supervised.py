@@ -165,28 +165,32 @@ class Supervisor:
         *,
         log: int,
         node: str | None = None,
+        netns: str | None = None,
         env: Mapping[str, str] | None = None,
         directory: str = "/",
         descriptors: Sequence[int] = (),
         listeners: Sequence[str] = (),
     ) -> int:
-        """Start a long-running process; its PID in the lab. `descriptors`, then `listeners`, become 3, 4, …"""
+        """Start a long-running process in a node (network and mounts) or a bare namespace; its PID in the lab.
+
+        It leads a process group of its own. `descriptors`, then `listeners`, become 3, 4, …
+        """
         value = self.call(
             "spawn",
             [log, *descriptors],
             name=name,
             argv=list(argv),
             node=node,
-            netns=node,
+            netns=netns or node,
             env=dict(env or {}),
             directory=directory,
             listeners=list(listeners),
         )
         return int(value["pid"])
 
-    def signal(self, pid: int, number: int) -> bool:
-        """Signal a spawned process; False if it had already ended."""
-        return bool(self.call("signal", pid=pid, signal=int(number))["sent"])
+    def signal(self, pid: int, number: int, *, group: bool = False) -> bool:
+        """Signal a spawned process, or its whole group; False if it had already ended."""
+        return bool(self.call("signal", pid=pid, signal=int(number), group=group)["sent"])
 
     def connect(self, netns: str, ip: str, port: int) -> socket.socket:
         """A TCP connection made from inside a namespace. Raises PlumblineError when refused."""
