@@ -12,4 +12,5 @@ pytest_plugins = [
     "plugins.look",
     "plugins.fixtures",
     "plugins.scale.session",
+    "plugins.load.session",
 ]

@@ -4,6 +4,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,18 @@ class Account:
     got: int
     lost: tuple[str, ...]
     twice: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types: numbers."""
+        return {"put": self.put, "got": self.got, "lost": len(self.lost), "twice": len(self.twice)}
+
+    def must_be_whole(self) -> None:
+        """Raise AssertionError, naming the first messages, where one was lost, or given twice."""
+        __tracebackhide__ = True
+        assert self.put, "no message was put into the queue, so nothing is proved"
+        for what, names in (("lost", self.lost), ("delivered twice", self.twice)):
+            shown = ", ".join(names[:SHOWN])
+            assert not names, f"{len(names)} of {self.put} messages were {what}: {shown}{' …' * (len(names) > SHOWN)}"
 
 
 def account(receipts: Iterable[str], left: Iterable[str]) -> Account:

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What locust counted, read from its JSON: requests, times and failures of each kind, in SI units."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
 
 from clusters.errors import PlumblineError
+from plugins.scale.cells import Better, Cell, Unit
 
 MILLISECONDS = 0.001
+RATES, TIMES = "load", "load-latency"
+LIMITED_BY = "locust at the endpoint's own address"
+SHARES = ("p50", "p90", "p99", "worst")
+# Between two looks at the limit: by more than that, and what was measured between them says nothing.
+MAY_MOVE = 0.1
 # Texts of failures that are shown; all of them are counted.
 SHOWN = 3
 
@@ -84,7 +90,7 @@ def read(text: str, errors: Sequence[Mapping[str, Any]]) -> tuple[Requests, ...]
     Raises PlumblineError for what is no such JSON.
     """
     try:
-        entries = msgspec.json.decode(text)
+        entries = msgspec.json.decode(text, type=list[dict[str, Any]])
         return tuple(_requests(entry, errors) for entry in entries)
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlumblineError(f"locust has written no JSON that can be understood: {error!r}") from None
@@ -139,3 +145,45 @@ def must_have_answered(load: Load, what: str) -> None:
     """Every request was answered. Raises AssertionError that names what failed."""
     __tracebackhide__ = True
     assert load.failed == 0, f"{load.failed} of {load.requests} requests failed {what}{failures_in_words(load)}"
+
+
+def entry_in_words(entry: Mapping[str, Any]) -> str:
+    """A line for one entry of load.json."""
+    rates = ", ".join(
+        f"{kind['kind']} {kind['rate']:.0f}/s (p50 {kind['p50'] * 1000:g} ms)" for kind in entry["kinds"]
+    )
+    limit = entry.get("limit")
+    beside = f"; without the Service {limit['rate']:.0f}/s" if limit else ""
+    return f"{entry['scenario']}: {entry['failed']} of {entry['requests']} requests failed: {rates}{beside}"
+
+
+def load_cells(entries: Iterable[Mapping[str, Any]]) -> tuple[Cell, ...]:
+    """The scenarios of load.json as cells of two charts: requests per second of each kind, and how long they took.
+
+    Where locust's own limit was measured before and after, and had moved by more than a tenth, they are unfit.
+    """
+    return tuple(cell for entry in entries for kind in entry["kinds"] for cell in _cells(entry, kind))
+
+
+def _cells(entry: Mapping[str, Any], kind: Mapping[str, Any]) -> Iterator[Cell]:
+    limit: Mapping[str, float] = entry.get("limit") or {}
+    moved = limit.get("moved", 0.0)
+    is_fit = moved <= MAY_MOVE
+    charts: tuple[tuple[str, Unit, Better, str], ...] = ((RATES, "1/s", "more", "rate"), (TIMES, "s", "less", "p50"))
+    for chart, unit, better, value in charts:
+        beside = limit.get("rate" if chart == RATES else "p50", 0.0)
+        yield Cell(
+            chart=chart,
+            series=f"{entry['requirement'].removeprefix('load.')}: {kind['kind']}",
+            services=1,
+            endpoints=int(entry["endpoints"]),
+            unit=unit,
+            better=better,
+            values=(float(kind[value]),) if is_fit else (),
+            limits=(float(beside),) if beside > 0 and is_fit else (),
+            limited_by=LIMITED_BY if limit else "",
+            percentiles={name: float(kind[name]) for name in SHARES} if is_fit and chart == TIMES else {},
+            failures=int(kind["failed"]),
+            outcome="measured" if is_fit else "unfit",
+            reason="" if is_fit else f"{LIMITED_BY} moved by {moved:.0%} meanwhile",
+        )
