@@ -65,6 +65,7 @@ def test_crash_shows(load):
         traffic.go_on(load.seconds / 5)
         pods.forget(gone)
 
+    load.expect("requests fail, since a third of the endpoints is gone")
     for kind in CONNECTIONS:
         failed = traffic.result.of(kind).failed
         assert failed, f"a third of the endpoints had crashed, and no request of the kind {kind!r} has failed"

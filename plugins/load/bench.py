@@ -92,6 +92,10 @@ class Bench:
         self.note(limit={"rate": round(limit, 1), "p50": (before.p50 + after.p50) / 2, "moved": round(moved, 3)})
         return running.result
 
+    def expect(self, what: str) -> None:
+        """What a failure will say was expected, where that is something else than answers."""
+        self.world.record.expected = what
+
     def note(self, **notes: Any) -> None:
         """Something more that the report says of the latest traffic."""
         self.entries[-1].update(notes)
