@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from clusters.agent.wire import MAX_DATAGRAM, answer_line, parse_request
 from clusters.measure.broker import Broker
@@ -190,8 +190,8 @@ class Datagrams(asyncio.DatagramProtocol):
         self._endpoint = endpoint
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # Python 3.11's own are no instances of that.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         local = self._transport.get_extra_info("sockname")

@@ -6,6 +6,7 @@ Its processes are the lab's: whatever ends the lab ends them.
 
 import importlib.util
 import json
+import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -86,7 +87,7 @@ class Traffic:
 
     def stop(self) -> None:
         """Let every user finish what it is at, and wait for locust's end. Raises PlumblineError."""
-        self.helper.signal(signal.SIGTERM)
+        self.helper.signal(signal.SIGUSR1)
         if not self.helper.await_end(STOPPED_WITHIN):
             raise PlumblineError(
                 f"locust was still there {STOPPED_WITHIN:g} s after it was to end; its log "
@@ -149,7 +150,7 @@ def arguments(order: Order, directory: Path) -> list[str]:
     return [
         *("-m", "locust", "--locustfile", str(USERS), "--headless", "--only-summary", "--loglevel", "WARNING"),
         *("--users", str(users), "--spawn-rate", str(users), "--processes", str(WORKERS)),
-        *("--stop-timeout", str(max(order.deadline, order.datagram_deadline) + 1)),
+        *("--stop-timeout", str(math.ceil(max(order.deadline, order.datagram_deadline)) + 1)),
         *("--json-file", str(directory / RESULT), "--exit-code-on-error", "0"),
         *(CLASSES[kind] for kind, count in order.users.items() if count),
     ]

@@ -10,16 +10,18 @@ Every request is told to locust by its event `request`, so that counts, times an
 
 import itertools
 import json
+import math
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import gevent
 import locust.runners
+import locust.stats
 from locust import User, constant, constant_throughput, events, task
 
 from clusters.lab.namespaces import die_with_parent
@@ -44,8 +46,9 @@ CHUNK = 1 << 16
 ANOTHERS = "the answer was to another request"
 FAMILY = socket.AF_INET6 if ":" in ORDER.ip else socket.AF_INET
 paced = constant_throughput(ORDER.pace) if ORDER.pace else constant(0)
-# Workers report to their master this often, in seconds; by default every three.
-locust.runners.WORKER_REPORT_INTERVAL = TELL_SECONDS
+RECEIPTS = os.open(ORDER.receipts, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+# What master and workers say to each other.
+FINISH, FINISHED = "plumbline-finish", "plumbline-finished"
 
 
 class FailedError(Exception):
@@ -101,7 +104,7 @@ class Wire:
         self._buffer += data
 
 
-class Client(User):  # type: ignore[misc]  # locust's types are not strict
+class Client(User):
     """What all users have in common: a name for each request, and how its fate is told."""
 
     abstract = True
@@ -286,21 +289,38 @@ class Consumer(QueueUser):
             gevent.sleep(PAUSE)
 
 
-RECEIPTS = os.open(ORDER.receipts, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-for _kind, _class in CLASSES.items():
-    globals()[_class].fixed_count = ORDER.users.get(_kind, 0)
-
-
-def _listen(event: Any, listener: Callable[..., None]) -> None:
-    event.add_listener(listener)
-
-
 def _begun(environment: Any, **_: Any) -> None:
-    """A worker dies with its master, however that dies; the master tells how things go."""
-    if isinstance(environment.runner, locust.runners.WorkerRunner):
+    """What master and workers do beside their users."""
+    runner = environment.runner
+    if isinstance(runner, locust.runners.WorkerRunner):
         die_with_parent(signal.SIGKILL)
-    else:
-        gevent.spawn(_tell_progress, environment)
+        runner.register_message(FINISH, _finish, concurrent=True)
+        return
+    finished: list[str] = []
+    runner.register_message(FINISHED, lambda msg, **_: finished.append(msg.node_id))
+    gevent.signal_handler(signal.SIGUSR1, lambda: gevent.spawn(_end, runner, finished))
+    gevent.spawn(_tell_progress, environment)
+    events.quit.add_listener(lambda **_: _tell_failures(environment))
+
+
+def _finish(environment: Any, **_: Any) -> None:
+    """In a worker: every user ends what it is at, and then what they have done is reported.
+
+    locust would do so by itself, were it given more than half a second: not every request fails within that time.
+    """
+    environment.runner.stop()
+    environment.runner._send_stats()
+    environment.runner.send_message(FINISHED)
+
+
+def _end(runner: Any, finished: list[str]) -> None:
+    """In the master: when all workers have finished, or will never, it is over."""
+    workers = len(runner.clients)
+    runner.send_message(FINISH)
+    end = time.monotonic() + runner.environment.stop_timeout + 1
+    while len(finished) < workers and time.monotonic() < end:
+        gevent.sleep(0.01)
+    runner.quit()
 
 
 def _tell_progress(environment: Any) -> None:
@@ -328,4 +348,17 @@ def _tell(**what: object) -> None:
     os.write(TELL, json.dumps(what).encode() + b"\n")
 
 
-_listen(events.init, _begun)
+def two_digits(milliseconds: float) -> float:
+    """How locust rounds times, which is to whole milliseconds below a hundred: to two digits, however short."""
+    if milliseconds <= 0:
+        return 0.0
+    return round(milliseconds, 1 - math.floor(math.log10(milliseconds)))
+
+
+# Documented as the way to have other steps: https://docs.locust.io/en/stable/customizing-response-time-bucketing.html
+locust.stats.bucket_response_time = two_digits  # type: ignore[assignment]  # its keys are whole by habit only
+# Workers report to their master this often, in seconds; by default every three.
+locust.runners.WORKER_REPORT_INTERVAL = TELL_SECONDS
+for _kind, _class in CLASSES.items():
+    globals()[_class].fixed_count = ORDER.users.get(_kind, 0)
+events.init.add_listener(_begun)

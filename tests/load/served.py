@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,12 @@ def http_answer(sock: socket.socket) -> tuple[dict[str, str], str]:
     return {**headers, "status": status.split()[1]}, body.decode()
 
 
+def telling(descriptor: int, command: Sequence[str]) -> list[str]:
+    """A command with a descriptor in the place where it tells what it has to tell."""
+    become = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], sys.argv[2:])"
+    return [sys.executable, "-S", "-c", become, str(descriptor), *command]
+
+
 @contextmanager
 def served() -> Iterator[Served]:
     """Inside, a server is ready; afterwards it is gone."""
@@ -72,9 +78,7 @@ def served() -> Iterator[Served]:
     ip = f"127.{64 + number % 64}.{pid >> 8 & 255}.{pid & 255 or 1}"
     told, tell = os.pipe()
     command = [sys.executable, "-S", "-m", "clusters.measure.served", f"--name={NAME}", f"--ip={ip}"]
-    # The shell gives the pipe the number by which the server knows it.
-    argv = ["sh", "-c", f'exec "$@" 3>&{tell}', "sh", *command]
-    process = subprocess.Popen(argv, cwd=ROOT, pass_fds=[tell])
+    process = subprocess.Popen(telling(tell, command), cwd=ROOT, pass_fds=[tell])
     os.close(tell)
     try:
         with os.fdopen(told) as pipe:

@@ -23,7 +23,7 @@ def test_what_it_tells_is_heard_line_by_line(lab: Lab, tmp_path: Path) -> None:
     code = "tell('one'); tell('two'); tell('three'); import time; time.sleep(60)"
     with helper(lab, code, tmp_path / "log") as running:
         assert running.await_line(PATIENCE) == "one"
-        lines = []
+        lines: list[str] = []
         while len(lines) < 2:
             lines += running.told()
         assert lines == ["two", "three"]

@@ -20,7 +20,7 @@ from plugins.load.messages import account
 from plugins.load.order import CONNECTIONS, QUEUE, QUEUE_MESSAGE, REQUESTS, UDP_DATAGRAM, VARIABLE, Order
 from plugins.load.results import Load, read
 from plugins.load.traffic import arguments
-from tests.load.served import PATIENCE, ROOT, Served, served
+from tests.load.served import PATIENCE, ROOT, Served, served, telling
 
 USERS = dict.fromkeys(REQUESTS, 2)
 
@@ -47,7 +47,7 @@ class Locust:
         return next((line[name] for line in reversed(lines) if name in line), None)
 
     def end(self) -> Load:
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGUSR1)
         while data := os.read(self.pipe, 4096):
             self.told += data
         self.process.wait(PATIENCE)
@@ -68,7 +68,7 @@ def locust(server: Served, users: Mapping[str, int], directory: Path, **more: An
     )
     pipe, tell = os.pipe()
     environ = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: order.dumps(), "HOME": str(directory)}
-    command = ["sh", "-c", f'exec "$@" 3>&{tell} {tell}>&-', "sh", sys.executable, *arguments(order, directory)]
+    command = telling(tell, [sys.executable, *arguments(order, directory)])
     process = subprocess.Popen(command, cwd="/", env=environ, pass_fds=[tell], start_new_session=True)
     os.close(tell)
     running = Locust(process, pipe, directory)
@@ -148,7 +148,7 @@ def test_every_message_arrives_once(server: Served, tmp_path: Path) -> None:
     assert found.got == load.of(QUEUE_MESSAGE).requests
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_master(server: Served, tmp_path: Path, number: int) -> None:
     """The pipe is held by all of them, so that its end is the end of the last."""
     with locust(server, USERS, tmp_path) as running:
