@@ -19,7 +19,7 @@ class Line(Protocol):
 
 @dataclass(slots=True)
 class Broker:
-    """`room` is how many messages it holds; who puts one more is answered when there is room again.
+    """`room` is how many messages it holds; who puts one more is answered when there is room.
 
     So a message's way takes as long as the way does, and does not wait behind a backlog.
     """
@@ -44,11 +44,12 @@ class Broker:
         self._move()
 
     def give_up(self, line: Line) -> bool:
-        """Who waits for a message waits no longer; False if one was given already."""
-        if line not in self._consumers:
-            return False
-        self._consumers.remove(line)
-        return True
+        """Who waits, for a message or for room, waits no longer; False if there is nothing that it waits for."""
+        consumers = deque(one for one in self._consumers if one is not line)
+        producers = deque(one for one in self._producers if one[0] is not line)
+        waited = len(consumers) < len(self._consumers) or len(producers) < len(self._producers)
+        self._consumers, self._producers = consumers, producers
+        return waited
 
     def acknowledge(self, line: Line, name: bytes) -> None:
         """`ACK`: the message with this name has arrived."""
@@ -58,8 +59,7 @@ class Broker:
 
     def hung_up(self, line: Line) -> None:
         """A connection has ended: what it was given and has not acknowledged comes first again."""
-        self._consumers = deque(one for one in self._consumers if one is not line)
-        self._producers = deque(one for one in self._producers if one[0] is not line)
+        self.give_up(line)
         unsure = [(name, message) for name, (to, message) in self._given.items() if to is line]
         for name, message in reversed(unsure):
             del self._given[name]

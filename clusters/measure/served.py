@@ -34,8 +34,9 @@ STATE = "/state"
 TELL = 3
 BACKLOG = 1024
 MAX_BUFFER = 1 << 16
-# How long a GET of the queue waits for a message before it is answered that there is none, in seconds.
-GET_SECONDS = 0.25
+# How long a GET of the queue waits for a message, and a PUT for room, before the answer is that there is none (NONE
+# and FULL), in seconds.
+QUEUE_SECONDS = 0.25
 
 
 @dataclass(slots=True)
@@ -163,9 +164,10 @@ class QueueConnection(Connection):
         verb, _, rest = request.partition(b" ")
         match verb:
             case b"PUT":
+                self._wait_no_longer_than(QUEUE_SECONDS, b"FULL")
                 self.endpoint.broker.take_in(self, rest)
             case b"GET":
-                self._waiting = asyncio.get_running_loop().call_later(GET_SECONDS, self._nothing)
+                self._wait_no_longer_than(QUEUE_SECONDS, b"NONE")
                 self.endpoint.broker.give(self)
             case b"ACK":
                 self.endpoint.broker.acknowledge(self, rest)
@@ -178,9 +180,12 @@ class QueueConnection(Connection):
         self.endpoint.broker.hung_up(self)
         super().connection_lost(exc)
 
-    def _nothing(self) -> None:
+    def _wait_no_longer_than(self, seconds: float, answer: bytes) -> None:
+        self._waiting = asyncio.get_running_loop().call_later(seconds, self._nothing, answer)
+
+    def _nothing(self, answer: bytes) -> None:
         if self.endpoint.broker.give_up(self):
-            self.tell(b"NONE")
+            self.tell(answer)
 
 
 class Datagrams(asyncio.DatagramProtocol):

@@ -25,7 +25,7 @@ class Moment:
 
     def __str__(self) -> str:
         counts = f"{self.users} users, {self.requests:,} requests, {self.failures:,} failed"
-        return f"{counts}, {max(self.left, 0.0):.0f} s left"
+        return f"{counts}, {abs(self.left):.0f} s {'left' if self.left >= 0 else 'over its time'}"
 
 
 class Shown(Protocol):

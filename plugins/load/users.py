@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import gevent
@@ -124,27 +125,36 @@ class Client(User):
             self.wire = None
 
     @contextmanager
-    def counted(self, kind: str) -> Iterator[None]:
+    def counted(self, kind: str) -> Iterator["Request"]:
         """What happens inside is one request."""
-        started, failure = time.monotonic(), None
+        request = Request(time.monotonic())
         try:
-            yield
+            yield request
         except (OSError, FailedError) as error:
-            failure = FailedError(described(error))
-        self.tell(kind, time.monotonic() - started, failure)
-        if failure:
+            self._tell(kind, request, FailedError(described(error)))
             self.hang_up()
             gevent.sleep(PAUSE)
+        else:
+            if not request.void:
+                self._tell(kind, request)
 
-    def tell(self, kind: str, seconds: float, failure: Exception | None = None) -> None:
+    def _tell(self, kind: str, request: "Request", failure: Exception | None = None) -> None:
         self.environment.events.request.fire(
             request_type=kind.partition(" ")[0],
             name=kind,
-            response_time=seconds * 1000,
+            response_time=(time.monotonic() - request.began) * 1000,
             response_length=0,
             exception=failure,
             context={},
         )
+
+
+@dataclass(slots=True)
+class Request:
+    """When it began, by the machine's clock; one that is `void` came to nothing in good order, and does not count."""
+
+    began: float
+    void: bool = False
 
 
 def described(error: Exception) -> str:
@@ -253,40 +263,33 @@ class Producer(QueueUser):
     @task
     def put(self) -> None:
         message = b"%d-%d-%d" % (os.getpid(), id(self), next(self.numbers))
-        with self.counted(QUEUE_PUT):
-            if self.said(b"PUT %b %r" % (message, time.monotonic())) != b"OK":
-                raise FailedError("the broker did not take the message")
-            self.note("put", message)
+        with self.counted(QUEUE_PUT) as request:
+            match self.said(b"PUT %b %r" % (message, request.began)):
+                case b"OK":
+                    self.note("put", message)
+                case b"FULL":
+                    request.void = True
+                case _:
+                    raise FailedError("the broker did not take the message")
 
 
 class Consumer(QueueUser):
-    """Gets messages; the time of each is from its being sent to its being here."""
+    """Gets messages; the time of each is from its being sent to its being acknowledged."""
 
     wait_time = constant(0)
 
     @task
     def get(self) -> None:
-        with self.quietly_counted():
+        with self.counted(QUEUE_MESSAGE) as request:
             verb, _, rest = self.said(b"GET").partition(b" ")
             if verb == b"NONE":
+                request.void = True
                 return
             message, _, sent = rest.partition(b" ")
-            taken = time.monotonic() - float(sent)
+            request.began = float(sent)
             self.note("got", message)
             if self.said(b"ACK " + message) != b"OK":
                 raise FailedError("the broker did not take the acknowledgement")
-            self.tell(QUEUE_MESSAGE, taken)
-
-    @contextmanager
-    def quietly_counted(self) -> Iterator[None]:
-        """As `counted`, but that only a failure is told: what goes well is, from where the message began."""
-        started = time.monotonic()
-        try:
-            yield
-        except (OSError, FailedError) as error:
-            self.tell(QUEUE_MESSAGE, time.monotonic() - started, FailedError(described(error)))
-            self.hang_up()
-            gevent.sleep(PAUSE)
 
 
 def _begun(environment: Any, **_: Any) -> None:

@@ -52,6 +52,15 @@ def test_who_gives_up_is_given_nothing() -> None:
     assert not broker.give_up(consumer)
 
 
+def test_who_gives_up_putting_has_put_nothing() -> None:
+    broker, producer = Broker(room=1), Client()
+    broker.take_in(producer, b"a")
+    broker.take_in(producer, b"b")
+    assert broker.give_up(producer)
+    broker.give(Client())
+    assert (producer.heard, broker.put) == ([b"OK"], 1)
+
+
 def test_what_was_not_acknowledged_is_given_again_and_first() -> None:
     broker, producer, first, second = Broker(), Client(), Client(), Client()
     for name in (b"a", b"b", b"c"):

@@ -8,7 +8,7 @@ MOMENT = Moment(16, 4321, 2, 7.4)
 
 def test_a_moment_in_words() -> None:
     assert str(MOMENT) == "16 users, 4,321 requests, 2 failed, 7 s left"
-    assert str(Moment(1, 0, 0, -3.0)).endswith(" 0 s left")
+    assert str(Moment(1, 0, 0, -3.0)).endswith(" 3 s over its time")
 
 
 def test_lines_come_now_and_then() -> None:

@@ -3,11 +3,11 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
 from clusters.agent.wire import parse_answer
+from clusters.measure.broker import Broker
 from clusters.measure.served import HTTP_PORT, LINE_PORT, QUEUE_PORT
 from tests.load.served import NAME, PATIENCE, Served, http_answer, served
 
@@ -97,6 +97,16 @@ def test_a_message_goes_through_the_queue(server: Served) -> None:
         assert consumer.recv(100) == b"NONE\n"
 
 
+def test_a_full_queue_says_so(server: Served) -> None:
+    with server.connect(QUEUE_PORT) as producer:
+        for number in range(Broker().room):
+            producer.sendall(b"PUT %d\n" % number)
+            assert producer.recv(100) == b"OK\n"
+        producer.sendall(b"PUT one-more\n")
+        assert producer.recv(100) == b"FULL\n"
+        assert server.state()["queue"]["put"] == Broker().room
+
+
 def test_a_drained_server_ends_each_connection_with_an_answer_and_takes_new_ones(server: Served) -> None:
     with server.connect(HTTP_PORT) as kept:
         kept.sendall(GET)
@@ -137,7 +147,11 @@ def test_an_address_that_is_not_ours_is_one_sentence(capfd: pytest.CaptureFixtur
 
 
 def _await_refusal(server: Served) -> None:
-    """It has heard that it is to stop when nobody listens any more."""
-    with suppress(ConnectionRefusedError):
-        while True:
+    """It has heard that it is to stop when nobody listens any more; who was waiting to be accepted then is reset."""
+    while True:
+        try:
             server.connect(HTTP_PORT).close()
+        except ConnectionRefusedError:
+            return
+        except ConnectionResetError:
+            continue
