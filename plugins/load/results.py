@@ -9,6 +9,7 @@ import msgspec
 
 from clusters.errors import PlumblineError
 from plugins.scale.cells import Better, Cell, Unit
+from plugins.world import UnfitError
 
 MILLISECONDS = 0.001
 RATES, TIMES = "load", "load-latency"
@@ -32,7 +33,7 @@ class Failure:
 class Requests:
     """All requests of one kind.
 
-    `requests` counts those that failed too, `seconds` is from the first to the last of them. Times are in seconds and
+    `requests` counts those that failed too, `seconds` is from the first user's start to the last answer. Times are in seconds and
     of all requests; the percentiles are of times that locust has rounded to two digits, `worst` is exact.
     """
 
@@ -68,14 +69,16 @@ class Load:
         return sum(one.failed for one in self.kinds)
 
     def of(self, kind: str) -> Requests:
-        """The requests of a kind. Raises PlumblineError where there were none: then nothing was shown."""
+        """The requests of a kind. Raises UnfitError where there were none: then nothing was shown."""
         found = next((one for one in self.kinds if one.kind == kind), None)
         if found is None or not found.requests:
-            raise PlumblineError(f"locust has made no request of the kind {kind!r}, so that nothing is known of them")
+            raise UnfitError(
+                f"locust has made no request of the kind {kind!r}: this machine was too busy with others"
+            )
         return found
 
     def only(self, kinds: Iterable[str]) -> "Load":
-        """These kinds alone. Raises PlumblineError where there was no request of one of them."""
+        """These kinds alone. Raises UnfitError where there was no request of one of them."""
         return Load(tuple(self.of(kind) for kind in kinds), self.notes)
 
     def as_dict(self) -> dict[str, Any]:

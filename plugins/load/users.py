@@ -48,6 +48,7 @@ ANOTHERS = "the answer was to another request"
 FAMILY = socket.AF_INET6 if ":" in ORDER.ip else socket.AF_INET
 paced = constant_throughput(ORDER.pace) if ORDER.pace else constant(0)
 RECEIPTS = os.open(ORDER.receipts, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+KINDS = {name: kind for kind, name in CLASSES.items()}
 # What master and workers say to each other.
 FINISH, FINISHED = "plumbline-finish", "plumbline-finished"
 
@@ -115,6 +116,9 @@ class Client(User):
     def on_start(self) -> None:
         self.numbers = itertools.count(1)
         self.wire: Wire | None = None
+        # From now on it counts how long it takes, and not from its first answer.
+        kind = KINDS[type(self).__name__]
+        self.environment.stats.get(kind, method_of(kind))
 
     def on_stop(self) -> None:
         self.hang_up()
@@ -140,7 +144,7 @@ class Client(User):
 
     def _tell(self, kind: str, request: "Request", failure: Exception | None = None) -> None:
         self.environment.events.request.fire(
-            request_type=kind.partition(" ")[0],
+            request_type=method_of(kind),
             name=kind,
             response_time=(time.monotonic() - request.began) * 1000,
             response_length=0,
@@ -155,6 +159,11 @@ class Request:
 
     began: float
     void: bool = False
+
+
+def method_of(kind: str) -> str:
+    """What locust has besides a name: HTTP, TCP, UDP or queue."""
+    return kind.partition(" ")[0]
 
 
 def described(error: Exception) -> str:

@@ -17,6 +17,7 @@ from plugins.load.results import (
     percentile,
     read,
 )
+from plugins.world import UnfitError
 
 ENTRY: dict[str, Any] = {
     "name": "HTTP keepalive",
@@ -74,7 +75,7 @@ def test_no_failure_is_no_failure() -> None:
 
 @pytest.mark.parametrize("kinds", [("TCP line",), ("HTTP keepalive", "TCP line")])
 def test_a_kind_without_requests_proves_nothing(kinds: tuple[str, ...]) -> None:
-    with pytest.raises(PlumblineError, match="no request of the kind 'TCP line'"):
+    with pytest.raises(UnfitError, match="no request of the kind 'TCP line'"):
         loaded().only(kinds)
 
 
