@@ -33,8 +33,8 @@ class Failure:
 class Requests:
     """All requests of one kind.
 
-    `requests` counts those that failed too, `seconds` is from the first user's start to the last answer. Times are in seconds and
-    of all requests; the percentiles are of times that locust has rounded to two digits, `worst` is exact.
+    `requests` counts those that failed too, `seconds` is from the first user's start to the last answer. Times are in
+    seconds and of all requests; the percentiles are of times that locust has rounded to two digits, `worst` is exact.
     """
 
     kind: str
