@@ -28,7 +28,7 @@ USERS = Path(__file__).with_name("users.py")
 WORKERS = 2
 # From its start until all users are at work, and from its being told to stop until it has written its figures: the
 # last requests may take as long as their deadline.
-STARTED_WITHIN, STOPPED_WITHIN = patient(30.0), patient(30.0)
+STARTED_WITHIN, STOPPED_WITHIN = patient(60.0), patient(60.0)
 RESULT, RECEIPTS = "result", "receipts"
 
 
