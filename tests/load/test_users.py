@@ -87,7 +87,7 @@ def server() -> Iterator[Served]:
         yield running
 
 
-def test_every_kind_of_user_is_answered(server: Served, tmp_path: Path) -> None:
+def test_every_kind_of_user_is_answered_and_all_is_counted(server: Served, tmp_path: Path) -> None:
     with locust(server, USERS, tmp_path, pace=50.0) as running:
         running.await_requests(200)
         load = running.end()
@@ -96,12 +96,6 @@ def test_every_kind_of_user_is_answered(server: Served, tmp_path: Path) -> None:
     # Eight users at fifty requests a second each, at most.
     assert all(one.rate < 110 for one in load.kinds)
     assert all(0 < one.worst < PATIENCE for one in load.kinds)
-
-
-def test_what_locust_counted_is_what_the_server_answered(server: Served, tmp_path: Path) -> None:
-    with locust(server, USERS, tmp_path) as running:
-        running.await_requests(500)
-        load = running.end()
     answered = server.state()["answered"]
     http = sum(one.requests for one in load.kinds if one.kind.startswith("HTTP"))
     assert (http, load.of("TCP line").requests, load.of(UDP_DATAGRAM).requests) == tuple(answered.values())
@@ -148,7 +142,7 @@ def test_every_message_arrives_once(server: Served, tmp_path: Path) -> None:
     assert found.got == load.of(QUEUE_MESSAGE).requests
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_master(server: Served, tmp_path: Path, number: int) -> None:
     """The pipe is held by all of them, so that its end is the end of the last."""
     with locust(server, USERS, tmp_path) as running:
