@@ -64,6 +64,17 @@ class Traffic:
         while (left := end - time.monotonic()) > 0:
             self.look(left)
 
+    def until_asked(self, count: int) -> None:
+        """Return when so many requests more have been counted. Raises UnfitError where that takes too long."""
+        before, end = int(self.last["requests"]), time.monotonic() + STARTED_WITHIN
+        while (done := int(self.last["requests"]) - before) < count:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise UnfitError(
+                    f"locust has made {done} requests in {STARTED_WITHIN:g} s: this machine was too busy"
+                )
+            self.look(left)
+
     def look(self, patience: float = 0.0) -> None:
         """Show what locust has told, waiting for it up to so many seconds. Raises PlumblineError if it has ended."""
         line = self.helper.await_line(patience)

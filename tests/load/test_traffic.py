@@ -14,6 +14,7 @@ from plugins.load import traffic
 from plugins.load.order import CLASSES, HTTP_NEW, REQUESTS, UDP_DATAGRAM, Order
 from plugins.load.progress import Moment
 from plugins.load.traffic import Traffic, arguments
+from plugins.world import UnfitError
 
 UP = '{"users": 4, "requests": 0, "failures": 0, "running": true}'
 GOING = '{"users": 4, "requests": 7, "failures": 2, "running": true}'
@@ -87,6 +88,15 @@ def test_users_that_never_start_are_one_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(traffic, "STARTED_WITHIN", 0.01)
     with pytest.raises(PlumblineError, match=r"^locust had not started all users after 0.01 s; its log ends:"):
         running([STARTING]).await_all_users()
+
+
+def test_requests_that_never_come_are_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "STARTED_WITHIN", 0.01)
+    one = running([UP, GOING])
+    one.await_all_users()
+    one.until_asked(7)
+    with pytest.raises(UnfitError, match=r"^locust has made 0 requests in 0.01 s: this machine was too busy$"):
+        one.until_asked(1)
 
 
 def test_a_locust_that_does_not_end_is_one_sentence() -> None:
