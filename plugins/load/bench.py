@@ -71,7 +71,7 @@ class Bench:
     ) -> AbstractContextManager[Traffic]:
         """Load on the Service's ClusterIP, until its seconds are over, or those of the scenario."""
         ip = pods.service.cluster_ip(self.world.families[0]).ip
-        return self._kept(pods, self._traffic(f"ClusterIP {ip}", ip, SERVICE_PORTS, users, pace, seconds))
+        return self._kept(pods, pace, self._traffic(f"ClusterIP {ip}", ip, SERVICE_PORTS, users, pace, seconds))
 
     def churn(self, per_second: int) -> AbstractContextManager[Churn]:
         """Other Services that come and go."""
@@ -116,7 +116,7 @@ class Bench:
         return done.result
 
     @contextmanager
-    def _kept(self, pods: Pods, running: AbstractContextManager[Traffic]) -> Iterator[Traffic]:
+    def _kept(self, pods: Pods, pace: float, running: AbstractContextManager[Traffic]) -> Iterator[Traffic]:
         """Traffic of which the report will tell."""
         with running as one:
             yield one
@@ -125,6 +125,7 @@ class Bench:
             "requirement": self.world.record.id,
             "duration": self.seconds,
             "endpoints": len(pods.ready),
+            "pace": pace,
         }
         self.entries.append({**found, **one.result.as_dict()})
         self.world.record.observed = in_words(one.result)

@@ -33,11 +33,12 @@ class Churn:
 
     def go_on(self, traffic: Traffic) -> None:
         """Until the traffic's time is over. Raises PlumblineError when the API server refuses a write."""
-        began, rounds = time.monotonic(), 0
+        began = time.monotonic()
         while traffic.left > 0:
-            self._round(round(self.per_second * TICK))
-            rounds += 1
-            traffic.go_on(began + rounds * TICK - time.monotonic())
+            begins = time.monotonic()
+            due = round(self.per_second * (begins - began + TICK)) - self.added
+            self._round(min(due, self.per_second))
+            traffic.go_on(begins + TICK - time.monotonic())
         self.seconds = time.monotonic() - began
 
     @property

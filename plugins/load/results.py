@@ -172,7 +172,9 @@ def _cells(entry: Mapping[str, Any], kind: Mapping[str, Any]) -> Iterator[Cell]:
     limit: Mapping[str, float] = entry.get("limit") or {}
     moved = limit.get("moved", 0.0)
     is_fit = moved <= MAY_MOVE
-    charts: tuple[tuple[str, Unit, Better, str], ...] = ((RATES, "1/s", "more", "rate"), (TIMES, "s", "less", "p50"))
+    # Users that are paced ask as often as they were told to.
+    more: Better = "none" if entry["pace"] else "more"
+    charts: tuple[tuple[str, Unit, Better, str], ...] = ((RATES, "1/s", more, "rate"), (TIMES, "s", "less", "p50"))
     for chart, unit, better, value in charts:
         beside = limit.get("rate" if chart == RATES else "p50", 0.0)
         yield Cell(

@@ -92,7 +92,7 @@ def test_percentiles_are_by_rank() -> None:
 
 
 def entry(**more: Any) -> dict[str, Any]:
-    named = {"scenario": "load.steady.rate-x", "requirement": "load.steady.rate", "endpoints": 1}
+    named = {"scenario": "load.steady.rate-x", "requirement": "load.steady.rate", "endpoints": 1, "pace": 0.0}
     return {**named, **loaded().as_dict(), **more}
 
 
@@ -112,6 +112,13 @@ def test_a_limit_that_moved_makes_a_cell_unfit() -> None:
 
 def test_a_scenario_without_a_limit_has_none() -> None:
     assert all(cell.limit is None and cell.is_measured for cell in load_cells([entry()]))
+
+
+def test_a_pace_is_no_merit() -> None:
+    assert [[cell.better for cell in load_cells([entry(pace=pace)])] for pace in (0.0, 25.0)] == [
+        ["more", "less"],
+        ["none", "less"],
+    ]
 
 
 def test_a_line_for_people() -> None:
