@@ -159,7 +159,7 @@ def arguments(order: Order, directory: Path) -> list[str]:
     """locust's command line, after the interpreter; its JSON will be in a directory, under `RESULT`."""
     users = sum(order.users.values())
     return [
-        *("-m", "locust", "--locustfile", str(USERS), "--headless", "--only-summary", "--loglevel", "WARNING"),
+        *("-m", "locust", "--locustfile", str(USERS), "--headless", "--only-summary", "--loglevel", "INFO"),
         *("--users", str(users), "--spawn-rate", str(users), "--processes", str(WORKERS)),
         *("--stop-timeout", str(math.ceil(max(order.deadline, order.datagram_deadline)) + 1)),
         *("--json-file", str(directory / RESULT), "--exit-code-on-error", "0"),

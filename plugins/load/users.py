@@ -371,6 +371,9 @@ def two_digits(milliseconds: float) -> float:
 locust.stats.bucket_response_time = two_digits  # type: ignore[assignment]  # its keys are whole by habit only
 # Workers report to their master this often, in seconds; by default every three.
 locust.runners.WORKER_REPORT_INTERVAL = TELL_SECONDS
+# A worker of which nothing is heard for three seconds is taken for lost, and without workers the test is over; on a
+# busy machine it may be longer. Workers are this machine's, and end with their master.
+locust.runners.HEARTBEAT_LIVENESS = 60
 for _kind, _class in CLASSES.items():
     globals()[_class].fixed_count = ORDER.users.get(_kind, 0)
 events.init.add_listener(_begun)

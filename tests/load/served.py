@@ -66,8 +66,11 @@ def http_answer(sock: socket.socket) -> tuple[dict[str, str], str]:
 
 
 def telling(descriptor: int, command: Sequence[str]) -> list[str]:
-    """A command with a descriptor in the place where it tells what it has to tell."""
-    become = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], sys.argv[2:])"
+    """A command with a descriptor in the place where it tells what it has to tell; it dies when this process does."""
+    become = (
+        "import os, sys; from clusters.lab.namespaces import die_with_parent; die_with_parent(9); "
+        "os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], sys.argv[2:])"
+    )
     return [sys.executable, "-S", "-c", become, str(descriptor), *command]
 
 

@@ -3,7 +3,9 @@
 
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ from clusters.measure.served import HTTP_PORT, LINE_PORT, QUEUE_PORT
 from plugins.load.messages import account
 from plugins.load.order import CONNECTIONS, QUEUE, QUEUE_MESSAGE, REQUESTS, UDP_DATAGRAM, VARIABLE, Order
 from plugins.load.results import Load, read
-from plugins.load.traffic import arguments
+from plugins.load.traffic import STARTED_WITHIN, arguments
 from tests.load.served import PATIENCE, ROOT, Served, served, telling
 
 USERS = dict.fromkeys(REQUESTS, 2)
@@ -36,7 +38,9 @@ class Locust:
 
     def await_requests(self, count: int) -> None:
         """Until it has told of so many."""
+        end = time.monotonic() + STARTED_WITHIN
         while (self.last("requests") or 0) < count:
+            assert select.select([self.pipe], [], [], max(end - time.monotonic(), 0.0))[0], self.told
             data = os.read(self.pipe, 4096)
             assert data, "locust has ended by itself"
             self.told += data
@@ -67,7 +71,16 @@ def locust(server: Served, users: Mapping[str, int], directory: Path, **more: An
         **more,
     )
     pipe, tell = os.pipe()
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: order.dumps(), "HOME": str(directory)}
+    # In the lab each master has a network namespace to itself; here it must not meet another's.
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        VARIABLE: order.dumps(),
+        "HOME": str(directory),
+        **dict.fromkeys(("LOCUST_MASTER_NODE_PORT", "LOCUST_MASTER_BIND_PORT"), port),
+    }
     command = telling(tell, [sys.executable, *arguments(order, directory)])
     process = subprocess.Popen(command, cwd="/", env=environ, pass_fds=[tell], start_new_session=True)
     os.close(tell)
