@@ -85,9 +85,14 @@ class Reference(NodeProcesses):
             f"--cluster-cidr={','.join(self.host.cluster_cidrs)}",
             f"--proxy-config={self.host.write_file(place, 'proxy-config.json', configuration)}",
             f"--pins={NODE_BPF}",
-            f"--max-services={max(SERVICES, self.services + MORE_SERVICES)}",
-            f"--max-endpoints={max(ENDPOINTS, self.endpoints + MORE_ENDPOINTS)}",
+            *self._room(),
         ]
+
+    def _room(self) -> list[str]:
+        """Larger maps, where so much was announced that they need to be."""
+        services, endpoints = self.services + MORE_SERVICES, self.endpoints + MORE_ENDPOINTS
+        wanted = (("max-services", services, SERVICES), ("max-endpoints", endpoints, ENDPOINTS))
+        return [f"--{option}={number}" for option, number, usual in wanted if number > usual]
 
     def environment(self) -> Mapping[str, str]:
         """Compiled once, and kept: three controllers start at the same time."""
