@@ -6,7 +6,7 @@ import pytest
 from conformance.sources import KEEPALIVE
 from plugins.requirements import requirement
 from plugins.scale.bench import DIRECT_VETH
-from plugins.scale.load import CHANGES, CONNECTIONS, beside_changes, cores_of_connections
+from plugins.scale.fixed_rate import CHANGES, CONNECTIONS, beside_changes, cores_of_connections
 
 
 @pytest.mark.scale

@@ -90,8 +90,8 @@ CHARTS: tuple[Chart, ...] = (
     Chart(
         "cpu",
         "CPU at a fixed rate",
-        "CPU time at a fixed rate of new connections, less that of an idle run; the kernel's and the control plane's "
-        "apart.",
+        "What a fixed rate of new connections takes of the CPUs, client, server and all between them; and apart from "
+        "it what a fixed rate of changes takes of the proxy.",
         controls=("iptables bends",),
     ),
     Chart(
@@ -110,8 +110,8 @@ CHARTS: tuple[Chart, ...] = (
     Chart(
         "jitter",
         "Traffic while rules are refreshed",
-        "Requests in bins of 100 ms while the proxy writes all rules again, on the CPU that traffic uses and on "
-        "another.",
+        "Requests and connections in bins of 100 ms while a Service changes every second, with the proxy on the CPU "
+        "that traffic uses and on another; beside the same while nothing changes.",
     ),
     Chart(
         "programming",
@@ -122,7 +122,8 @@ CHARTS: tuple[Chart, ...] = (
     Chart(
         "slices",
         "One Service of many endpoints",
-        "A change of one endpoint among many of one Service: proportional to what changed, if all goes well.",
+        "One slice of a hundred endpoints is replaced, of a Service that has thousands: what that costs is that of a "
+        "slice, if all goes well, whatever the Service has.",
     ),
     Chart(
         "fairness",
@@ -143,7 +144,8 @@ CHARTS: tuple[Chart, ...] = (
     Chart(
         "conntrack",
         "A full connection table",
-        "What becomes of new and of established connections when the kernel's table of connections is full.",
+        "New connections a second while the dataplane's table of connections is empty, half full or full: the "
+        "kernel's, or the reference's own.",
     ),
     Chart(
         "load",

@@ -5,7 +5,8 @@ Seen from the cells alone, so that a page of several runs has them too. What a r
 told beside it.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,8 +50,7 @@ def _bends(group: Group) -> Control:
         if scale.mode != "iptables" or len(cells) < 2 or cells[-1].services < ENOUGH:
             continue
         few, many = cells[0], cells[-1]
-        factor = _judged(many) / _judged(few)
-        needed = BENDS_MUCH if many.services >= MUCH else BENDS
+        factor, needed = grown(few, many), must_bend_by(many.services)
         says = (
             f"with iptables a connection to the last of {many.services:,} Services takes {say.times(factor)} as "
             f"long as with {few.services:,}, and must take {needed:g} × as long"
@@ -68,13 +68,10 @@ def _flat(group: Group) -> Control:
     name: ControlName = "the limit is flat"
     found: list[tuple[float, str]] = []
     for scale in group.runs:
-        limits: dict[int, list[float]] = {}
-        for cell in scale.cells:
-            if cell.chart == "first-packet" and cell.limits:
-                limits.setdefault(cell.services, []).extend(cell.limits)
+        limits = best_limits(scale.cells)
         if len(limits) > 1:
             few, many = min(limits), max(limits)
-            factor = min(limits[many]) / min(limits[few])
+            factor = limits[many] / limits[few]
             found.append((factor, f"from {few:,} to {say.services(many)} in mode {scale.mode}"))
     if not found:
         return Control(name, "not looked at", "no direct path was measured at two numbers of Services")
@@ -89,8 +86,7 @@ def _cheap(group: Group) -> Control:
     shares = [
         (share, f"{what}, mode {scale.mode}")
         for scale in group.runs
-        for what, share in scale.harness.items()
-        if not what.endswith("(s)")
+        for what, share in shares_of(scale.harness).items()
     ]
     if not shares:
         return Control(name, "not looked at", "no run here has measured what measuring itself costs")
@@ -119,5 +115,30 @@ def _grown(cells: Sequence[Cell]) -> list[Cell]:
     return sorted({cell.services: cell for cell in cells if cell.is_measured}.values(), key=lambda one: one.services)
 
 
-def _judged(cell: Cell) -> float:
+def beside_limit(cell: Cell) -> float:
+    """What a cell is judged by: its ratio to the limit, where there is one."""
     return cell.median if cell.ratio is None else cell.ratio
+
+
+def grown(few: Cell, many: Cell) -> float:
+    """How many times as much the second is, each beside its limit."""
+    return beside_limit(many) / beside_limit(few)
+
+
+def must_bend_by(services: int) -> float:
+    """How many times as long a connection to iptables' last Service must take with so many as with few."""
+    return BENDS_MUCH if services >= MUCH else BENDS
+
+
+def best_limits(cells: Iterable[Cell]) -> dict[int, float]:
+    """The direct path's shortest time at each number of Services, by the chart of first packets; in seconds."""
+    found: dict[int, float] = {}
+    for cell in cells:
+        if cell.chart == "first-packet" and cell.limits:
+            found[cell.services] = min(*cell.limits, found.get(cell.services, math.inf))
+    return found
+
+
+def shares_of(harness: Mapping[str, float]) -> dict[str, float]:
+    """Of what the harness costs, what is a share of something that is measured."""
+    return {what: share for what, share in harness.items() if not what.endswith("(s)")}

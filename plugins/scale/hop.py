@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from clusters.api import Backend
 from clusters.errors import PlumblineError
 from clusters.lab.topology import PodNetwork
-from clusters.measure import services as named
 from clusters.measure.stage import run
 from clusters.measure.traffic import PORT, Kind, Sample, Target
+from plugins.scale import more
 from plugins.scale.bench import Bench
 from plugins.scale.cells import Better, Unit
 from plugins.scale.start import opened
@@ -74,11 +74,8 @@ class Hop:
 
     def point(self, pod: Backend) -> None:
         """Make it the only endpoint, and wait until that is in force. Raises PlumblineError."""
-        api, other = self.other.api, self.other
-        addresses = [pod.addresses["IPv4"]]
-        path = f"{named.SLICES}/{named.slice_name(NUMBER)}"
-        api.write_all([api.patch(path, named.new_endpoints(addresses))])
-        settled = other.run.settler.settle(None, dict)
+        more.point(self.other, {NUMBER: [pod.addresses["IPv4"]]})
+        settled = self.other.run.settler.settle(None, dict)
         if not settled.done:
             raise PlumblineError(f"with two nodes the proxy does not follow: {', '.join(settled.missing)}")
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from plugins.scale import quantities as say
 from plugins.scale.bench import Bench
 from plugins.scale.cells import Cell
 from plugins.scale.correctness import Checked
@@ -12,7 +13,6 @@ from plugins.scale.fairness import Fairness
 from plugins.scale.jitter import CONNECTIONS_WORST, REQUESTS_WORST, Jitter
 from plugins.scale.maglev import Disruption, most_moved, slots
 from plugins.scale.store import Store
-from plugins.scale.words import value_in_words
 from plugins.statistics import ALPHA
 from plugins.world import UnfitError
 
@@ -64,8 +64,8 @@ def must_hardly_be_felt(measured: Store, where: str) -> None:
             pytest.fail(f"with {cell.services:,} Services {cell.failures:,} connections failed ({cell.series})")
         if cell.median > HARDLY:
             pytest.fail(
-                f"with {cell.services:,} Services the worst took {value_in_words(cell.median, 's')} ({cell.series}), "
-                f"and should take {value_in_words(HARDLY, 's')} at most"
+                f"with {cell.services:,} Services the worst took {say.quantity(cell.median, 's')} ({cell.series}), "
+                f"and should take {say.quantity(HARDLY, 's')} at most"
             )
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from clusters.errors import PlumblineError
 from clusters.measure import services as named
 from clusters.measure.whom import Awaited, dial, watching
+from plugins.scale import quantities as say
 from plugins.scale.bench import Bench
 from plugins.scale.cells import Cell, Unit
 from plugins.scale.more import endpoints, remove
 from plugins.scale.usage import await_quiet, proxy_seconds
-from plugins.scale.words import value_in_words
 
 A_SLICE = 100
 """Endpoints that a slice holds at most, unless the control plane is told otherwise."""
@@ -131,7 +131,7 @@ def slice_body(bench: Bench, number: int, place: int, addresses: Sequence[str]) 
 def keep(bench: Bench, count: int, found: Sequence[Replacement]) -> None:
     """Cells of what replacing a slice takes, of a Service with so many endpoints."""
     resolution = max(one.resolution for one in found)
-    seen = f"a connection to one of the {A_SLICE} is expected each {value_in_words(resolution, 's')}"
+    seen = f"a connection to one of the {A_SLICE} is expected each {say.quantity(resolution, 's')}"
     told: Sequence[tuple[str, Unit, Sequence[float | None], str]] = (
         ("bytes written", "B", [float(one.bytes) for one in found], ""),
         ("CPU of the proxy", "s", [one.cpu for one in found], ""),

@@ -3,8 +3,9 @@
 
 import pytest
 
+from plugins.scale import controls
 from plugins.scale.cells import Cell
-from plugins.scale.controls import BENDS, BENDS_MUCH, CHEAP, ENOUGH, FLAT, MUCH
+from plugins.scale.controls import CHEAP, ENOUGH, FLAT, beside_limit
 from plugins.scale.store import Store
 from plugins.world import UnfitError
 
@@ -21,8 +22,7 @@ def must_bend(measured: Store, *, mode: str) -> None:
     fewest, most = _ends(measured, "first-packet", "last Service")
     if most.services < ENOUGH:
         raise UnfitError(f"{most.services:,} Services are too few to show it; it takes {ENOUGH:,}")
-    needed = BENDS_MUCH if most.services >= MUCH else BENDS
-    grown = _beside_limit(most) / _beside_limit(fewest)
+    grown, needed = controls.grown(fewest, most), controls.must_bend_by(most.services)
     if grown < needed:
         pytest.fail(
             f"{_between(fewest, most)} connections to the last Service take {grown:.2f} times as long, "
@@ -32,14 +32,11 @@ def must_bend(measured: Store, *, mode: str) -> None:
 
 def must_stay_flat(measured: Store) -> None:
     """The limit at the most Services must be what it was at the fewest."""
-    limits: dict[int, list[float]] = {}
-    for cell in measured.cells:
-        if cell.chart == "first-packet" and cell.is_measured:
-            limits.setdefault(cell.services, []).extend(cell.limits)
+    limits = controls.best_limits(measured.cells)
     if len(limits) < 2:
         raise UnfitError("the direct path was not measured at two numbers of Services")
     few, many = min(limits), max(limits)
-    grown = min(limits[many]) / min(limits[few])
+    grown = limits[many] / limits[few]
     if abs(grown - 1) > FLAT:
         pytest.fail(
             f"from {few:,} to {many:,} Services the direct path has become {grown:.2f} times what it was, "
@@ -51,7 +48,7 @@ def must_cost_little(measured: Store, *, hermetic: bool) -> None:
     """What the client itself takes of what it measures. A guest's clock is a system call, and so no small part."""
     if hermetic:
         raise UnfitError("reading the clock is a system call in a guest, and its times are not compared with others")
-    shares = {name: share for name, share in measured.harness.items() if name.startswith("share")}
+    shares = controls.shares_of(measured.harness)
     if not shares:
         raise UnfitError("nothing was measured")
     name, worst = max(shares.items(), key=lambda one: one[1])
@@ -62,7 +59,7 @@ def must_cost_little(measured: Store, *, hermetic: bool) -> None:
 def must_not_grow(measured: Store, chart: str, series: str, *, most: float) -> None:
     """A line's value beside its limit at the most Services, over that at the fewest."""
     fewest, last = _ends(measured, chart, series)
-    grown = _beside_limit(last) / _beside_limit(fewest)
+    grown = controls.grown(fewest, last)
     if grown > most:
         pytest.fail(
             f"{_between(fewest, last)} {series} takes {grown:.2f} times as long, and should {most:.2f} at most"
@@ -74,10 +71,10 @@ def must_be_near_the_limit(measured: Store, chart: str, series: str, *, most: fl
     cells = measured.of(chart, series)
     if not cells:
         raise UnfitError(f"{chart} of {series} was not measured")
-    worst = max(cells.values(), key=_beside_limit)
-    if _beside_limit(worst) > most:
+    worst = max(cells.values(), key=beside_limit)
+    if beside_limit(worst) > most:
         pytest.fail(
-            f"with {worst.services:,} Services {series} takes {_beside_limit(worst):.2f} times the direct path, "
+            f"with {worst.services:,} Services {series} takes {beside_limit(worst):.2f} times the direct path, "
             f"and should {most:.2f} at most"
         )
 
@@ -88,10 +85,6 @@ def _ends(measured: Store, chart: str, series: str) -> tuple[Cell, Cell]:
     if len(cells) < 2:
         raise UnfitError(f"{chart} of {series} was not measured at two numbers of Services")
     return cells[min(cells)], cells[max(cells)]
-
-
-def _beside_limit(cell: Cell) -> float:
-    return cell.median if cell.ratio is None else cell.ratio
 
 
 def _between(fewest: Cell, most: Cell) -> str:

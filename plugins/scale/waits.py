@@ -8,9 +8,9 @@ ended then. So a percentile that falls among them is not a number, but "longer t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from plugins.scale import quantities as say
 from plugins.scale.bench import Bench
 from plugins.scale.cells import Cell
-from plugins.scale.words import value_in_words
 
 PARTS: Mapping[str, float] = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -39,7 +39,7 @@ class Waits:
     def in_words(self, part: float) -> str:
         """Such as "1.21 s", or "> 10 s"."""
         value = self.percentile(part)
-        return f"> {value_in_words(self.deadline, 's')}" if value is None else value_in_words(value, "s")
+        return f"> {say.quantity(self.deadline, 's')}" if value is None else say.quantity(value, "s")
 
     @property
     def known(self) -> Mapping[str, float]:

@@ -61,7 +61,7 @@ def test_a_cell_has_a_value_and_a_limit_for_each_repeat(bench: Bench, kept: list
     )
     assert cell.failures == REPEATS
     assert bench.record.observed == (
-        "first-packet, last Service, 10 Services: 20 µs, 2.00 × direct veth, "
+        "first-packet, last Service, 10 Services: 20.0 µs, 2.00 × direct veth, "
         f"spread 0% of {REPEATS}, {REPEATS} failed"
     )
 

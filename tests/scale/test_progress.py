@@ -44,7 +44,7 @@ def test_lines_tell_each_cell_and_what_is_left() -> None:
     lines.end(0.25, 60.0)
     lines.cell(CELL)
     lines.close()
-    told = "rate, uniform, 10 Services: 10,000 /s, 0.77 × direct veth"
+    told = "rate, uniform, 10 Services: 10.0 k/s, 0.77 × direct veth"
     assert said == [told, f"[ 25%, 1:00 left] {told}"]
 
 
@@ -55,4 +55,4 @@ def test_a_bar_leaves_only_the_cells_behind() -> None:
     bar.cell(CELL)
     bar.end(0.5, 30.0)
     bar.close()
-    assert "rate, uniform, 10 Services: 10,000 /s" in file.getvalue()
+    assert "rate, uniform, 10 Services: 10.0 k/s" in file.getvalue()

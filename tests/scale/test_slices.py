@@ -27,7 +27,7 @@ def test_slices_stand_by_their_services_endpoints() -> None:
         "first new endpoint": (0.5, 0.6),
         "last old endpoint": (0.4, 0.3),
     }
-    assert kept[2].note == "a connection to one of the 100 is expected each 20 ms"
+    assert kept[2].note == "a connection to one of the 100 is expected each 20.0 ms"
 
 
 def test_what_was_never_in_force_is_no_number() -> None:

@@ -18,7 +18,7 @@ def test_what_never_came_counts_among_the_longest() -> None:
     found = waits([*(number / 100 for number in range(95)), *[None] * 5], 10.0)
     assert found.percentile(0.9) == 0.9
     assert found.percentile(0.99) is None
-    assert found.in_words(0.99) == "> 10 s"
+    assert found.in_words(0.99) == "> 10.0 s"
     assert found.known == {"p50": 0.5, "p90": 0.9}
 
 
@@ -47,9 +47,9 @@ def test_cells_have_numbers_only_where_there_are_any() -> None:
     assert p50.percentiles == {"p50": 1.5, "p90": 1.9}
     assert p90.values == (1.9,)
     assert (p99.outcome, p99.values) == ("unfit", ())
-    assert p99.reason == "p99 > 10 s: 5 of 100 waits reached their deadline"
+    assert p99.reason == "p99 > 10.0 s: 5 of 100 waits reached their deadline"
     assert {cell.censored for cell in kept} == {5}
-    assert {cell.note for cell in kept} == {"100 waits: p50 1.5 s, p90 1.9 s, p99 > 10 s"}
+    assert {cell.note for cell in kept} == {"100 waits: p50 1.50 s, p90 1.90 s, p99 > 10.0 s"}
 
 
 def test_a_limit_that_never_came_is_none() -> None:
