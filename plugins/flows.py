@@ -299,11 +299,9 @@ def open_lines(lines: Sequence[Line], *, count: int | None = None) -> list[Flows
     first, _ = lines[0]
     verdicts = [prober.ask(prober.vantage, *target) for prober, target in lines]
     counts = [enough_to_see(len(verdict.answers)) if count is None else count for verdict in verdicts]
-    requests = [
-        prober.request(*target, None)
-        for (prober, target), times in zip(lines, counts, strict=True)
-        for _ in range(times)
-    ]
+    requests: list[ProbeRequest] = []
+    for (prober, target), times in zip(lines, counts, strict=True):
+        requests += [prober.request(*target, None)] * times
     seen = iter(first.cluster.probe(requests, timeout=first.timeout, concurrency=MANY))
     return [
         Flows(tuple(itertools.islice(seen, times)), verdict, prober.record)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which requirements a run judges: metadata is complete, levels and families match, steady ones come first."""
 
+import gc
 import re
 import sys
 from collections.abc import Generator
@@ -13,6 +14,7 @@ from plugins.requirements import Requirement, axes_of, configuration_of, release
 from plugins.session import CONFORMANCE, SETTINGS
 
 LEVELS = {"core": {"core"}, "extended": {"core", "extended"}, "all": {"core", "extended", "record"}}
+GC_THRESHOLDS = (50_000, 20, 20)
 OWNERS = pytest.StashKey[dict[str, str]]()
 CORE = pytest.StashKey["Core"]()
 
@@ -91,6 +93,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.requirements:
         lines = {requirement.id: requirement.line() for _, requirement in found}
         sys.stdout.write("".join(f"{lines[name]}\n" for name in sorted(lines)))
+    if found:
+        # What is imported and collected stays to the end; looking through it again and again is CPU the lab needs.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -21,6 +21,7 @@ XDP, TCX_INGRESS, TCX_EGRESS = 37, 46, 47
 NO_PERMISSION = "loading BPF needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: run with sudo"
 NO_BPF = "this kernel is built without bpf(2), or plumbline does not know its number on this machine"
 _RLIMIT_MEMLOCK, _NO_LIMIT = 8, (1 << 64) - 1
+_LOAD_TRIES = 20
 ENOTSUPP = 524  # the kernel's own; not in errno
 # From each architecture's system call table.
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361}
@@ -106,12 +107,16 @@ BPF = _NUMBERS.get(os.uname().machine, -1)  # -1: no such system call (ENOSYS)
 
 def bpf(command: int, attributes: ctypes.Structure) -> int:
     """One call, made again where a signal broke it off; the result is a descriptor or 0. Raises OSError."""
+    tries = 0
     while True:
         result: int = syscall(BPF, command, ctypes.byref(attributes), ctypes.sizeof(attributes))
         if result >= 0:
             return result
         code = ctypes.get_errno()
-        if code != errno.EINTR:
+        tries += 1
+        # The verifier stops at a signal with EAGAIN; where signals keep coming faster than it is done, so be it.
+        stopped = code == errno.EAGAIN and command == PROG_LOAD and tries < _LOAD_TRIES
+        if code != errno.EINTR and not stopped:
             raise OSError(code, os.strerror(code))
 
 

@@ -3,6 +3,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,20 @@ def test_the_datapath_itself_is_accepted() -> None:
         assert {"frontends", "flows", "verdicts"} <= set(loaded.maps)
 
 
+@needs_root
+def test_signals_while_the_verifier_works_are_nothing_to_it() -> None:
+    """A window that changes its size, a profiler, a timer: the verifier stops at each, and begins again."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.35)
+    try:
+        for _ in range(6):
+            BpfObject.open().load().close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@needs_root
 def test_functions_constants_and_maps_are_linked(loaded: Loaded, opened: BpfObject) -> None:
     """The fixture multiplies the packet's length by a constant in one function and adds a map's number in another."""
     loaded.maps["config"].put(bytes(4), opened.layouts["config"].pack(flags=5))
