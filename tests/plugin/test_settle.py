@@ -136,7 +136,7 @@ def test_settling_changes_both_port_and_endpoint(settler: Settler, cluster: Lagg
 
 
 def test_the_second_generation_is_one_event(
-    settler: Settler, cluster: Lagging, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    settler: Settler, cluster: Lagging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It only has to be a sync of its own: a proxy may make one of each event."""
     written: list[str] = []
