@@ -18,7 +18,7 @@ from plugins import baseline
 from plugins.options import Settings, asked_for
 from plugins.scale import baseline as ratios
 from plugins.scale.cells import Scale, load
-from plugins.scale.settings import names_scale
+from plugins.scale.settings import names_figures
 from plugins.session import SETTINGS, SHOW_ONLY
 
 NAME = "scale.json"
@@ -68,8 +68,10 @@ class Gate:
     def __init__(self, config: pytest.Config, before: Scale | Sequence[Mapping[str, Any]]) -> None:
         self._config = config
         self._before = before
-        if isinstance(before, Scale) and not names_scale(config.option.markexpr):
-            raise UsageError(f"--baseline={config.option.baseline} is of a scale run; add -m scale, which makes one")
+        if isinstance(before, Scale) and not names_figures(config.option.markexpr):
+            raise UsageError(
+                f"--baseline={config.option.baseline} is of a scale run; add -m scale or -m load, which makes one"
+            )
 
     def pytest_sessionstart(self) -> None:
         """Refuse what could not be compared before anything is measured. Raises pytest.UsageError."""

@@ -193,6 +193,7 @@ class Judge:
         record = self.record
         if not record.settled:
             record.outcome = Outcome.UNKNOWN
+            self._save_artefacts()
             self._fail(f"it passed, but proves nothing: {record.reason}")
         elif self.requirement.level == "record":
             record.outcome = Outcome.RECORDED
@@ -321,9 +322,9 @@ class Judge:
         name = "-".join([self.requirement.id, *self.record.axes.values()])
         with suppress(PlumblineError):
             # First what goes on, then what stands still.
-            files = _packets({**run.cluster.recorded(), **self.record.watched}) | _attachments(
-                run, [seen["node"] for seen in self.record.observations]
-            )
+            # Where a node has not followed, it need not be the one at which traffic entered.
+            nodes = [seen["node"] for seen in self.record.observations] if self.record.settled else []
+            files = _packets({**run.cluster.recorded(), **self.record.watched}) | _attachments(run, nodes)
             self.record.artefacts = save_artefacts(Path(self.settings.report), name, files)
 
 

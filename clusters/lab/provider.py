@@ -86,6 +86,8 @@ NODE_DIAGNOSTICS = (
     ("ip", "-d", "address"),
     ("ip", "route"),
     ("ip", "-6", "route"),
+    # Those of the proxy to the API server too: one that stalls is a proxy that does not follow.
+    ("ss", "-tanoi"),
 )
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 NO_LINK_LOCAL = "1"
 
 # Everywhere: answer every refused probe (no ICMP rate limits), trust no reverse path, no router solicitation, no
-# redirects (a node that hands on to the router what it did not translate would teach them to the client).
+# redirects (a node that hands on to the router what it did not translate would teach them to the client). Source
+# ports stay clear of node ports, as in the kernel's usual range: where the two meet, a proxy cannot listen for health
+# checks, and packets of a connection that conntrack does not know yet are taken for a client's.
 SYSCTLS = {
     "net/ipv4/icmp_ratelimit": "0",
     "net/ipv4/icmp_ratemask": "0",
@@ -26,6 +28,7 @@ SYSCTLS = {
     "net/ipv6/conf/default/accept_ra": "0",
     "net/ipv6/conf/default/addr_gen_mode": NO_LINK_LOCAL,
     "net/ipv4/ip_local_port_range": "20000 60999",
+    "net/ipv4/ip_local_reserved_ports": "30000-32767",
 }
 FORWARDING = {
     "net/ipv4/ip_forward": "1",

@@ -4,16 +4,20 @@
 Maglev: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, 3.4: every endpoint
 has a permutation of the slots, and the endpoints take turns, each taking its next slot that is still free. With M
 slots and N endpoints shares differ by at most N/M, hence the rule M >= 100 N.
+
+A table of another size is another table: where the number of endpoints crosses what a size is for, nearly every slot
+changes its owner. So a size is for many numbers, and small tables are for nodes that have no room for more.
 """
 
 from collections.abc import Sequence
 
 SIZES = (251, 1021, 4093, 16381, 65537)
+USUAL = 16381
 
 
 def table_size(endpoints: int, room: int) -> int:
-    """The smallest prime with 100 slots for each endpoint; within `room` entries, where one of them is."""
-    wanted = next((size for size in SIZES if size >= 100 * endpoints), SIZES[-1])
+    """`USUAL` while that is 100 slots for each endpoint, else the largest; within `room` entries, where one is."""
+    wanted = USUAL if 100 * endpoints <= USUAL else SIZES[-1]
     affordable = [size for size in SIZES if size <= wanted and size <= room and size >= endpoints]
     return affordable[-1] if affordable else next((size for size in SIZES if size >= endpoints), SIZES[-1])
 

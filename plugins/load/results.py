@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from clusters.errors import PlumblineError
-from plugins.scale.cells import Better, Cell, Unit
+from plugins.scale.cells import Cell, Unit
 from plugins.world import UnfitError
 
 MILLISECONDS = 0.001
@@ -163,7 +163,8 @@ def entry_in_words(entry: Mapping[str, Any]) -> str:
 def load_cells(entries: Iterable[Mapping[str, Any]]) -> tuple[Cell, ...]:
     """The scenarios of load.json as cells of two charts: requests per second of each kind, and how long they took.
 
-    Where locust's own limit was measured before and after, and had moved by more than a tenth, they are unfit.
+    Where locust's own limit was measured before and after, and had moved by more than a tenth, they are unfit. Each
+    was looked at once and has no spread, so that a later run can be compared with it by its failures alone.
     """
     return tuple(cell for entry in entries for kind in entry["kinds"] for cell in _cells(entry, kind))
 
@@ -172,10 +173,8 @@ def _cells(entry: Mapping[str, Any], kind: Mapping[str, Any]) -> Iterator[Cell]:
     limit: Mapping[str, float] = entry.get("limit") or {}
     moved = limit.get("moved", 0.0)
     is_fit = moved <= MAY_MOVE
-    # Users that are paced ask as often as they were told to.
-    more: Better = "none" if entry["pace"] else "more"
-    charts: tuple[tuple[str, Unit, Better, str], ...] = ((RATES, "1/s", more, "rate"), (TIMES, "s", "less", "p50"))
-    for chart, unit, better, value in charts:
+    charts: tuple[tuple[str, Unit, str], ...] = ((RATES, "1/s", "rate"), (TIMES, "s", "p50"))
+    for chart, unit, value in charts:
         beside = limit.get("rate" if chart == RATES else "p50", 0.0)
         yield Cell(
             chart=chart,
@@ -183,7 +182,7 @@ def _cells(entry: Mapping[str, Any], kind: Mapping[str, Any]) -> Iterator[Cell]:
             services=1,
             endpoints=int(entry["endpoints"]),
             unit=unit,
-            better=better,
+            better="none",
             values=(float(kind[value]),) if is_fit else (),
             limits=(float(beside),) if beside > 0 and is_fit else (),
             limited_by=LIMITED_BY if limit else "",

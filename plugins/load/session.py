@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""-m load as a part of pytest's session: the fixture of its tests, load.json, and lines of summary."""
+"""-m load as a part of pytest's session: the fixture of its tests, load.json, cells for scale.json, and a summary."""
 
 import json
 from collections.abc import Generator, Iterator
@@ -11,8 +11,9 @@ import pytest
 from clusters.lab.provider import Lab
 from plugins.load.bench import DURATION, Bench
 from plugins.load.progress import shown_by
-from plugins.load.results import entry_in_words
+from plugins.load.results import entry_in_words, load_cells
 from plugins.requirements import axes_of, requirement_of
+from plugins.scale.session import STORE
 from plugins.session import SETTINGS
 from plugins.world import UnfitError, World
 
@@ -73,6 +74,8 @@ class Outside:
             return
         outcome = getattr(report, "plumbline_outcome", None)
         self._entries += [{**entry, "test": report.nodeid, "outcome": outcome} for entry in new]
+        for cell in load_cells(new):
+            self._config.stash[STORE].keep(cell)
         settings = self._config.stash[SETTINGS]
         whole = {
             "format": FORMAT,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `--services`, `--endpoints-per-service`, `--duration` and `--budget` may be, and where -m scale runs.
+"""What `--services`, `--endpoints-per-service`, `--duration` and `--budget` may be, and where scale and load run.
 
 Every refusal is a UsageError of one sentence.
 """
@@ -18,12 +18,21 @@ MOST_SERVICES = 100_000
 # With more than so many, kube-proxy's modes need minutes for what is measured in seconds.
 MOST_FOR_OTHERS = 50_000
 MOST_ENDPOINTS = 1_000
-_NAMED, _EXCLUDED = re.compile(r"\bscale\b"), re.compile(r"\bnot\s+scale\b")
 
 
 def names_scale(expression: str | None) -> bool:
     """Whether -m asks for scale."""
-    return _NAMED.search(_EXCLUDED.sub("", expression or "")) is not None
+    return _names("scale", expression)
+
+
+def names_figures(expression: str | None) -> bool:
+    """Whether -m asks for what leaves scale.json: scale or load."""
+    return names_scale(expression) or _names("load", expression)
+
+
+def _names(mark: str, expression: str | None) -> bool:
+    left = re.sub(rf"\bnot\s+{mark}\b", "", expression or "")
+    return re.search(rf"\b{mark}\b", left) is not None
 
 
 def services(text: str | None, proxy: str) -> tuple[int, ...]:
@@ -62,10 +71,13 @@ def where(ladder: Sequence[int], at: str) -> tuple[int, ...]:
 
 
 def refuse(options: argparse.Namespace) -> None:
-    """Raise UsageError where -m asks for scale and the other options forbid it."""
+    """Raise UsageError where -m asks for scale or load and the other options forbid it."""
+    several = getattr(options, "numprocesses", None) or getattr(options, "dist", "no") != "no"
     if not names_scale(options.markexpr):
+        if several and _names("load", options.markexpr):
+            raise UsageError("load is put on one cluster at a time, or one slows another; leave out -n with -m load")
         return
-    if getattr(options, "numprocesses", None) or getattr(options, "dist", "no") != "no":
+    if several:
         raise UsageError("scale is measured by one process alone on the machine; leave out -n with -m scale")
     if options.cluster not in (None, "lab"):
         raise UsageError(

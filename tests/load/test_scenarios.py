@@ -43,6 +43,7 @@ class Ended:
     out: str
     records: Sequence[Mapping[str, Any]]
     load: Mapping[str, Any]
+    scale: Mapping[str, Any]
 
     def outcomes(self) -> dict[str, str]:
         return {one["id"]: one["outcome"] for one in self.records}
@@ -64,9 +65,9 @@ def run(*arguments: str) -> Ended:
             timeout=PATIENCE,
         )
         records = [json.loads(line) for line in (Path(report) / "requirements.jsonl").read_text().splitlines()]
-        written = Path(report) / "load.json"
-        load = json.loads(written.read_text()) if written.exists() else {}
-        return Ended(done.returncode, done.stdout + done.stderr, records, load)
+        files = [Path(report) / name for name in ("load.json", "scale.json")]
+        load, scale = (json.loads(one.read_text()) if one.exists() else {} for one in files)
+        return Ended(done.returncode, done.stdout + done.stderr, records, load, scale)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,12 @@ def test_an_honest_proxy_drains_without_a_failed_request(honest: Ended) -> None:
     assert {kind["kind"] for kind in drained["kinds"]} == set(CONNECTIONS)
     assert crashed["failed"] > 0
     assert any("refused" in failure["text"] for kind in crashed["kinds"] for failure in kind["failures"])
+
+
+def test_what_came_of_it_is_on_the_page_of_charts(honest: Ended) -> None:
+    drained = [one for one in honest.scale["cells"] if one["series"] == "drain.graceful: HTTP keepalive"]
+    assert [(one["chart"], one["failures"]) for one in drained] == [("load", 0), ("load-latency", 0)]
+    assert "scale.html" in honest.out
 
 
 def test_figures_and_progress_are_shown(honest: Ended) -> None:
@@ -123,7 +130,7 @@ def test_the_queue_is_whole() -> None:
 def test_where_there_is_no_lab_load_is_unfit() -> None:
     ended = run("-p", "tests.plugin.fake", "--proxy-command=sh", "--k8s-release=1.37", "-k", "fails_no_request")
     assert ended.outcomes() == {"load.drain.graceful": "unfit"}, ended.out
-    assert ended.load == {}
+    assert ended.load == ended.scale == {}
 
 
 def test_ctrl_c_ends_locust_and_its_workers(tmp_path: Path) -> None:

@@ -68,6 +68,13 @@ def test_scale_is_refused_where_it_cannot_be_measured(
     scale.refuse(asked(expression))
 
 
+@pytest.mark.parametrize("options", [{"numprocesses": 2}, {"dist": "each"}])
+def test_load_is_for_one_process(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="load is put on one cluster at a time, or one slows another; leave out -n"):
+        scale.refuse(asked("load", **options))
+    scale.refuse(asked("load", cluster="kind"))
+
+
 def test_scale_needs_root_but_in_a_guest() -> None:
     with pytest.raises(UsageError, match="from the lab's namespaces, which needs root: use sudo"):
         scale.refuse_user("scale", guest=False, euid=1000)
@@ -76,6 +83,6 @@ def test_scale_needs_root_but_in_a_guest() -> None:
     scale.refuse_user("load", guest=False, euid=1000)
 
 
-@pytest.mark.parametrize("expression", ["", "load", "not scale", "load and not scale", "scaled", "upscale"])
+@pytest.mark.parametrize("expression", ["", "not scale", "not load and not scale", "scaled", "upscale", "payload"])
 def test_what_is_no_scale_needs_nothing(expression: str) -> None:
     scale.refuse(asked(expression, numprocesses=4, cluster="kind"))
