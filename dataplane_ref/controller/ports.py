@@ -220,19 +220,21 @@ class Ports:
                 state.local, state.local_members = old.local, old.local_members
                 return
         before = old or _NEW
-        state.cluster_members = members = self._members(plan, state, chosen.cluster)
+        # What its own tables take is there for those in their place: after a restart they are of the same size.
+        room = max(self.tables_room + _tables(before), SIZES[0])
+        state.cluster_members = members = self._members(plan, state, chosen.cluster, room)
         if members != before.cluster_members:
             state.cluster = self._move(members, before.cluster, change)
         else:
             state.cluster = before.cluster
         if chosen.local or before.local_members:
-            state.local_members = members = self._members(plan, state, chosen.local)
+            state.local_members = members = self._members(plan, state, chosen.local, room)
             is_same = members == before.local_members
             state.local = before.local if is_same else self._move(members, before.local, change)
         if "maglev" in (state.scheduler, before.scheduler):
             change.tables += _tables(state) - _tables(before)
 
-    def _members(self, plan: PortPlan, state: PortState, places: Sequence[int]) -> Sequence[int]:
+    def _members(self, plan: PortPlan, state: PortState, places: Sequence[int], room: int) -> Sequence[int]:
         numbers = state.numbers
         if not places:
             return ()
@@ -240,7 +242,7 @@ class Ports:
             return numbers if type(places) is range else row(array("I", [numbers[place] for place in places]))
         keys = plan.selection.keys
         weights = plan.weights or [1] * len(keys)
-        order = layout(plan.scheduler, places, keys, weights, max(self.tables_room, SIZES[0]))
+        order = layout(plan.scheduler, places, keys, weights, room)
         return array("I", [numbers[place] for place in order])
 
     def _move(self, members: Sequence[int], before: Extent, change: Change) -> Extent:

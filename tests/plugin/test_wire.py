@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each assertion about captured packets can hold, and can fail, with a sentence that says whose field is wrong."""
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,15 @@ def test_a_wrong_checksum_of_an_icmpv6_error_is_seen() -> None:
     error[-1] ^= 0x55
     with pytest.raises(ViolationError, match=r"ICMPv6PacketTooBig\.checksum is wrong, expected right"):
         arrived(type(sent)(bytes(error))).must_have(ip(dst=CLIENT6) / icmp("too-big", "IPv6"))
+
+
+def test_an_icmpv6_error_whose_checksum_is_left_to_the_card_is_right() -> None:
+    sent = ip(src=CLIENT6, dst=POD6) / udp(sport=2000, dport=8080)
+    error = bytearray(error_about(sent, "too-big", by=POD6, mtu=1300))
+    words = struct.unpack("!16H", bytes(error[8:40]))
+    total = sum(words) + len(error) - 40 + 58
+    error[42:44] = struct.pack("!H", (total & 0xFFFF) + (total >> 16))
+    arrived(type(sent)(bytes(error))).must_have(ip(dst=CLIENT6) / icmp("too-big", "IPv6"))
 
 
 def test_other_checksums_are_the_cards() -> None:
