@@ -12,7 +12,7 @@ NO_LINK_LOCAL = "1"
 # Everywhere: answer every refused probe (no ICMP rate limits), trust no reverse path, no router solicitation, no
 # redirects (a node that hands on to the router what it did not translate would teach them to the client). Source
 # ports stay clear of node ports, as in the kernel's usual range: where the two meet, a proxy cannot listen for health
-# checks, and packets of a connection that conntrack does not know yet are taken for a client's.
+# checks, and packets of a connection that conntrack does not know yet may be taken for a client's.
 SYSCTLS = {
     "net/ipv4/icmp_ratelimit": "0",
     "net/ipv4/icmp_ratemask": "0",
