@@ -5,13 +5,15 @@ A release may have a committed module (go.mod and go.sum), which makes its build
 release a module is written that requires nothing but that release. https://go.dev/ref/mod
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,19 +199,45 @@ class _Go:
 
     def run(self, argv: Sequence[str], *, cwd: Path, output: int) -> int:
         """Runs go in a process group of its own, so that an interrupt ends its compilers too."""
-        process = subprocess.Popen(
-            [self.path, *argv],
-            cwd=cwd,
-            env=dict(self.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
-        try:
+        with contextlib.ExitStack() as at_end:
+            with _signals_held():
+                process = subprocess.Popen(
+                    [self.path, *argv],
+                    cwd=cwd,
+                    env=dict(self.environ),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    process_group=0,
+                )
+                at_end.callback(_end_group, process)
             return process.wait()
-        except BaseException:
-            # Go's caches survive this, and its work directory lies in the caller's scratch directory.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    # Go's caches survive this, and its work directory lies in the caller's scratch directory.
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Delivers the signals that end this program when the block is left: Popen that is interrupted between its
+    fork and its return leaves a process that nobody knows."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(signal.getsignal(number))
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for late in came:
+        signal.raise_signal(late)

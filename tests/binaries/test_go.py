@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The build from the Go module proxy, with a go command that does what each test says."""
 
+import os
 import re
+import select
+import signal
+import subprocess
+from typing import Any
 
 import pytest
 
@@ -144,3 +149,25 @@ def test_a_build_that_says_another_version_is_refused(place: Place) -> None:
     with pytest.raises(UsageError, match=r"^The build of kube-proxy v1\.37\.1 says it is v0\.0\.0-master"):
         place.find()
     assert place.left_in_cache() == []
+
+
+def test_an_interrupt_while_go_is_being_started_ends_it_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            if "build" in arguments[0]:
+                started.append(os.pidfd_open(self.pid))
+                signal.raise_signal(signal.SIGINT)
+
+    place.install_go("exec /bin/sleep 60")
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        place.find()
+
+    assert select.select(started, [], [], 0)[0] == started
+    assert place.left_in_cache() == []
+    assert signal.getsignal(signal.SIGINT) is before
+    os.close(started[0])
