@@ -7,9 +7,11 @@ an idle virtual CPU takes up to a millisecond to come back.
 """
 
 import os
+import select
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +24,9 @@ from clusters.measure.build import program
 PORT = 9000
 # Beside what a measurement is to take: for a client that waits for what never comes.
 DEADLINE = 60.0
+# For a poller's next answer: a proxy may need minutes for many Services.
+PATIENCE = 900.0
+CHUNK = 1 << 12
 MOST_URGENT, LEAST_URGENT = -20, 19  # nice(2)
 
 Kind = Literal["connect", "rate", "request", "hundred", "flow", "bulk", "empty"]
@@ -238,24 +243,43 @@ class Poller:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
-        self._lines = process.stdout
+        self._from = process.stdout.fileno()
+        self._read = b""
 
-    def next_change(self) -> tuple[float, str]:
+    def next_change(self, within: float = PATIENCE) -> tuple[float, str] | None:
         """When the answer became another one (seconds of CLOCK_MONOTONIC), and which: a letter, "-" for none.
 
-        Waits for it. Raises TrafficError when there will be none any more.
+        Waits for it, and gives None when so many seconds have brought none. Raises PlumblineError when there will be
+        none any more.
         """
-        line = self._lines.readline().split()
-        if len(line) != 2:
-            raise PlumblineError("the client that polls ended too early")
-        return int(line[0]) / 1e9, line[1]
+        end = time.monotonic() + within
+        while b"\n" not in self._read:
+            if not select.select([self._from], [], [], max(0.0, end - time.monotonic()))[0]:
+                return None
+            data = os.read(self._from, CHUNK)
+            if not data:
+                raise PlumblineError("the client that polls ended too early")
+            self._read += data
+        line, _, self._read = self._read.partition(b"\n")
+        at, letter = line.decode().split()
+        return int(at) / 1e9, letter
 
-    def await_answer(self, letter: str) -> float:
-        """When this was first the answer."""
-        while True:
-            at, seen = self.next_change()
-            if seen == letter:
+    def await_answer(self, letter: str, *, calm: float = 0.0, within: float = PATIENCE) -> float:
+        """When this became the answer that it then was for `calm` seconds without another one.
+
+        A busy machine leaves a connection without an answer now and then: whoever waits for none needs some calm.
+        Raises PlumblineError when it is not within so many seconds.
+        """
+        end = time.monotonic() + within
+        at: float | None = None  # since when it is the answer
+        while at is not None or time.monotonic() < end:
+            if at is not None and not calm:
                 return at
+            change = self.next_change(calm if at is not None else end - time.monotonic())
+            if change is None and at is not None:
+                return at
+            at = change[0] if change is not None and change[1] == letter else None
+        raise PlumblineError(f"the client that polls did not get the answer {letter!r} within {within:g} s")
 
 
 @contextmanager

@@ -21,6 +21,8 @@ THEIRS, OTHERS, NONE = "a", "b", "-"
 """What the Services' own endpoints answer, what the other one does, and that nobody does."""
 MOST_REPEATS, FEWEST_REPEATS, SECONDS = 5, 2, 8.0
 WATCH_DEADLINE = 30.0
+CALM = 0.3
+"""Seconds without an answer that a Service is taken to be gone after: several connections' patience."""
 ADDED, MODIFIED, REMOVED = "added", "modified", "removed"
 
 
@@ -130,7 +132,7 @@ def changes(bench: Bench) -> Mapping[str, list[Change]]:
 def _change(bench: Bench, requests: list[bytes], poller: Poller, answer: str, watch: Watch, event: int) -> Change:
     sent = time.monotonic()
     bench.api.send(*requests)
-    seen = poller.await_answer(answer) - sent
+    seen = poller.await_answer(answer, calm=CALM if answer == NONE else 0.0) - sent
     told = watch.await_event(event) - sent
     bench.api.answered(len(requests))
     return Change(max(seen, 0.0), told)

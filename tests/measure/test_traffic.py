@@ -3,11 +3,14 @@
 
 import socket
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
-from clusters.measure.traffic import Bin, Client, Pace, Sample, TrafficError, running
+from clusters.errors import PlumblineError
+from clusters.measure.traffic import Bin, Client, Pace, Poller, Sample, TrafficError, running
 from tests.measure.conftest import WARM_UP, Told, serving
 
 REQUESTS = 100  # of a connection of `hundred`
@@ -162,6 +165,39 @@ def test_a_poller_tells_each_change_once(program: str) -> None:
             letters.append(poller.stdout.readline().split()[1])
         letters.append(poller.stdout.readline().split()[1])
     assert letters == ["-", "q", "-"]
+
+
+@contextmanager
+def telling(*lines: str) -> Iterator[tuple[Poller, Callable[[str], object]]]:
+    """A poller whose program has written these lines, and a way to write more of them."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as program:
+        assert program.stdin is not None
+        poller = Poller(program)
+        for line in lines:
+            program.stdin.write(f"{line}\n")
+        yield poller, program.stdin.write
+        program.stdin.close()
+
+
+def test_an_answer_that_does_not_last_is_not_awaited() -> None:
+    with telling("1000000000 a", "2000000000 -", "3000000000 a", "4000000000 -") as (poller, _):
+        assert poller.await_answer("-", calm=0.1) == 4.0
+    with telling("1000000000 a", "2000000000 -", "3000000000 a") as (poller, _):
+        assert poller.await_answer("-") == 2.0
+
+
+def test_an_answer_may_still_change_while_it_is_awaited_calmly() -> None:
+    with telling("1000000000 -") as (poller, write):
+        late = threading.Timer(0.1, write, ["2000000000 a\n3000000000 -\n"])
+        late.start()
+        assert poller.await_answer("-", calm=0.5) == 3.0
+
+
+def test_an_answer_that_never_comes_is_an_error() -> None:
+    with telling("1000000000 a") as (poller, _), pytest.raises(PlumblineError, match=r"the answer 'b' within 0\.1 s"):
+        poller.await_answer("b", within=0.1)
+    with telling() as (poller, _), pytest.raises(PlumblineError, match="did not get the answer 'a'"):
+        poller.await_answer("a", calm=1.0, within=0.05)
 
 
 def test_cpu_time_is_the_client_s_own(program: str) -> None:
