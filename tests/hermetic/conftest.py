@@ -10,9 +10,9 @@ from clusters.errors import UsageError
 from clusters.hermetic import finding
 from clusters.hermetic.finding import Uml
 from clusters.hermetic.guest import Guest
-from tests.plugin.conftest import _ahead, finished, pytest_configure, runner
+from tests.plugin.conftest import _ahead, finished, runner
 
-__all__ = ["_ahead", "finished", "pytest_configure", "runner"]
+__all__ = ["_ahead", "finished", "runner"]
 
 
 @pytest.fixture(scope="session")

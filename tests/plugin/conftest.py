@@ -14,10 +14,6 @@ AT_ONCE = 2
 LOOK_AHEAD = 8
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "plumbline_run(command): the run of pytest that a test judges")
-
-
 class Ahead:
     """Starts the run a test asks for, and those of the tests after it."""
 
