@@ -78,6 +78,8 @@ def pytest_plumbline_proxy(settings: Settings, cluster: Cluster) -> Proxy:
         mode=cast(Mode, settings.mode),
         sync=settings.sync,
         scheduler=settings.ipvs_scheduler,
+        # MetalLB says so itself: https://metallb.io/installation/#preparation
+        strict_arp=settings.has_strict_arp,
         ready_deadline=settings.ready_deadline,
     )
 

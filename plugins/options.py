@@ -132,10 +132,16 @@ class Settings:
         announcer = f", with MetalLB's speaker {self.announcer_version}" if self.announcer else ""
         return self._about_proxy() + announcer
 
+    @property
+    def has_strict_arp(self) -> bool:
+        """Whether kube-proxy is not to answer ARP for Services' IPs: an announcer is to be the only one who does."""
+        return self.mode == "ipvs" and self.announcer is not None
+
     def _about_proxy(self) -> str:
         if self.proxy == "kube-proxy":
-            scheduler = f" with scheduler {self.ipvs_scheduler}" if self.ipvs_scheduler else ""
-            return f"kube-proxy {self.version}, mode {self.mode}{scheduler}"
+            parts = [f"scheduler {self.ipvs_scheduler}"] if self.ipvs_scheduler else []
+            parts += ["strictARP"] if self.has_strict_arp else []
+            return f"kube-proxy {self.version}, mode {self.mode}{' with ' if parts else ''}{' and '.join(parts)}"
         if self.proxy == "kube-router":
             return f"kube-router {self.version} as service proxy, mode {self.mode}"
         if self.proxy == "ebpf":

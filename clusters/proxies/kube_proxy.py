@@ -66,7 +66,10 @@ def features_of(mode: str, scheduler: str | None = None) -> frozenset[str]:
 
 
 class KubeProxy(NodeProcesses):
-    """The real kube-proxy. It programs whole batches of changes in order, so two generations settle it."""
+    """The real kube-proxy. It programs whole batches of changes in order, so two generations settle it.
+
+    `strict_arp` is for mode ipvs where no configuration says otherwise.
+    """
 
     name = "kube-proxy"
     settle: Literal["ordered", "converge"] = "ordered"
@@ -80,6 +83,7 @@ class KubeProxy(NodeProcesses):
         mode: Mode,
         sync: Literal["fast", "default"] = "fast",
         scheduler: str | None = None,
+        strict_arp: bool = False,
         ready_deadline: float = 60.0,
     ) -> None:
         super().__init__(host, ready_deadline)
@@ -88,6 +92,7 @@ class KubeProxy(NodeProcesses):
         self.mode = mode
         self.sync = sync
         self.scheduler = scheduler
+        self.strict_arp = strict_arp
         self.features = features_of(mode, scheduler)
 
     def refuses(self, configuration: ProxyConfiguration) -> str | None:
@@ -142,6 +147,8 @@ class KubeProxy(NodeProcesses):
         found[self.mode] = {**fast, **found[self.mode]}
         if self.scheduler:
             found[self.mode]["scheduler"] = self.scheduler
+        if self.strict_arp and self.mode == "ipvs":
+            found[self.mode].setdefault("strictARP", True)
         return found
 
     def is_up(self, node: str) -> bool:

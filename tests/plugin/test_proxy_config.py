@@ -337,6 +337,15 @@ def test_ipvs_mode_has_a_section_of_its_own_and_reads_one_key_of_another() -> No
     assert kube_proxy("ipvs", DEFAULT)["ipvs"] == {"minSyncPeriod": "10ms", "syncPeriod": "10m"}
 
 
+@pytest.mark.parametrize("mode", [*MODES, "ipvs"])
+def test_beside_an_announcer_arp_is_strict_unless_a_requirement_says_otherwise(mode: Mode) -> None:
+    proxy = KubeProxy(host(), binary=Path("kube-proxy"), version="1.37.1", mode=mode, strict_arp=True)
+    assert proxy.configuration(PLACE)[mode].get("strictARP") == (True if mode == "ipvs" else None)
+    if mode == "ipvs":
+        proxy.configured = ProxyConfiguration.parse("{strictARP: false}")
+        assert proxy.configuration(PLACE)[mode]["strictARP"] is False
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_strict_arp_is_a_matter_of_ipvs_mode_alone(mode: Mode) -> None:
     strict = ProxyConfiguration.parse("{strictARP: true}")
