@@ -39,7 +39,7 @@ class Run:
     world: World = field(init=False)
     oracle: SecondOpinion = field(init=False)
     configured: ProxyConfiguration = DEFAULT
-    _asked: ProxyConfiguration = DEFAULT
+    asked: ProxyConfiguration = DEFAULT
     _stack: ExitStack = field(default_factory=ExitStack)
     _ready_at: float = 0.0
     _ended_at: float = 0.0
@@ -94,7 +94,7 @@ class Run:
         transition after it settles anew. Raises UnfitError where this cannot be had here, ProxyError where the
         proxy does not come up with it.
         """
-        if wanted == self._asked:
+        if wanted == self.asked:
             return
         try:
             filled = wanted.filled_in(self.cluster.placeholders)
@@ -106,7 +106,7 @@ class Run:
         started = time.monotonic()
         self.proxy.configure(filled)
         self.cluster.announce_zones()
-        self.configured, self._asked = filled, wanted
+        self.configured, self.asked = filled, wanted
         self.world.configured(filled)
         self.settler.next_generation()
         self.hook.pytest_plumbline_await_ready(run=self)

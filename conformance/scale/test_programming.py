@@ -6,11 +6,11 @@ import pytest
 from conformance.sources import PROGRAMMING_LATENCY
 from plugins.requirements import requirement
 from plugins.scale.programming import ADDED, RATE, REMOVED, programming
-from plugins.scale.starts import TooLongError
+from plugins.scale.starts import TooLongError, at_as_shipped
 from plugins.scale.waits import keep
 
 
-@pytest.mark.scale
+@pytest.mark.scale(turn=2)
 @requirement(
     "scale.programming.latency",
     must=f"With the proxy's default sync and {RATE} changes a second, the time from an API write to the first "
@@ -20,16 +20,14 @@ from plugins.scale.waits import keep
     source=PROGRAMMING_LATENCY,
 )
 def test_programming(bench, services):
-    bench.at(services)
-
     try:
-        programmed = programming(bench)
+        at_as_shipped(bench, services)
     except TooLongError as error:
         for kind in (ADDED, REMOVED):
             bench.leave_out("programming", series=kind, unit="s", reason=str(error))
         return
 
-    for kind, found in programmed.items():
+    for kind, found in programming(bench).items():
         keep(
             bench,
             "programming",

@@ -21,6 +21,7 @@ from clusters.measure.api import Api
 from clusters.measure.services import Shape
 from clusters.measure.stage import Stage
 from clusters.measure.traffic import SERVERS, Kind, Pace, Poller, Sample, Server, Target, TrafficError
+from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from plugins.options import Settings
 from plugins.record import Record
 from plugins.run import Run
@@ -50,9 +51,10 @@ class Start:
 class Bench:
     """One node with the proxy, a client pod, and endpoints that all live in one namespace of that node.
 
-    `services` is how many there are and in force. `grow` brings into force what is to be added to so many before;
-    `written` tells how many seconds the API server took until there were so many more. `started` and `restarted` are
-    the proxy's first starts with so many Services, for what can be expected of later ones.
+    `services` is how many there are and in force. `grow` brings into force what is to be added to so many before,
+    `configure` starts the proxy anew with another configuration; `written` tells how many seconds the API server
+    took until there were so many more. `started` and `restarted` are the proxy's first starts with so many Services,
+    for what can be expected of later ones.
     """
 
     settings: Settings
@@ -63,6 +65,7 @@ class Bench:
     duration: float
     keep: Callable[[Cell], None]
     grow: Callable[["Bench", int], None]
+    configure: Callable[["Bench", ProxyConfiguration], None]
     services: int = 0
     kernel_before: int = 0  # bytes that the kernel used before there was a Service
     written: dict[int, float] = field(default_factory=dict)
@@ -96,10 +99,16 @@ class Bench:
 
     # How many Services.
 
-    def at(self, services: int) -> None:
-        """See that so many Services are there and in force. Raises UnfitError for fewer than before."""
+    def at(self, services: int, configuration: ProxyConfiguration | None = DEFAULT) -> None:
+        """See that so many Services are there and in force, and how the proxy is configured (None: any will do).
+
+        Raises UnfitError for fewer Services than before.
+        """
         if services < self.services:
             raise UnfitError(f"Services are only added, and there are {self.services:,} already")
+        # With as few Services as possible: it takes a start.
+        if configuration is not None and configuration != self.run.asked:
+            self.configure(self, configuration)
         if services == self.services:
             return
         self.serve("serve")

@@ -31,7 +31,7 @@ CHARTS: Mapping[str, Cost] = {
     "update": Cost(95, fixed=2.0, syncs=0.2),
     "rate": Cost(90, measurements=1),
     "cold": Cost(85, fixed=3.0, syncs=1.2),
-    "programming": Cost(80, fixed=10.0, syncs=2.2),
+    "programming": Cost(80, fixed=10.0, syncs=0.2),
     "keepalive": Cost(75, measurements=3),
     "jitter": Cost(70, measurements=7, fixed=2.0),
     "cpu": Cost(65, measurements=2),

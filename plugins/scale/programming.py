@@ -7,26 +7,20 @@ that it does. Every change is of a Service of its own, so that none is overtaken
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clusters.measure import services as named
 from clusters.measure.whom import Awaited, Came, watching
-from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from plugins.scale.bench import Bench
 from plugins.scale.more import added, endpoints
-from plugins.scale.starts import TooLongError, must_not_take_long, wipe
 from plugins.scale.updates import events
 from plugins.scale.waits import Waits, waits
-from plugins.world import UnfitError
 
 ADDED, REMOVED = "endpoint added", "endpoint removed"
 CHANGES, RATE = 60, 10
 DEADLINE = 15.0
 """Seconds, before --deadline-scale: several of kube-proxy's periods, and what a sync of many Services takes."""
-# What kube-proxy does when it is told nothing (https://kubernetes.io/docs/reference/networking/virtual-ips/).
-PERIODS = ProxyConfiguration(sync_period="30s", min_sync_period="1s")
 # Of two endpoints at random one is not met so many times in a row once in a thousand thousand million.
 CALM = 40
 
@@ -44,55 +38,13 @@ class Programmed:
     resolution: float
 
 
-def must_be_restartable(bench: Bench) -> None:
-    """Raise UnfitError where the proxy cannot be told to put off changes, TooLongError where that takes too long."""
-    if _puts_off(bench):
-        return
-    if refused := bench.run.proxy.refuses(PERIODS):
-        raise UnfitError(f"{refused}: {PERIODS}")
-    try:
-        must_not_take_long(bench, bench.started, times=2)
-    except TooLongError as error:
-        raise TooLongError(f"{error}, and with --proxy-sync=default no start is needed") from None
-
-
-@contextmanager
-def default_sync(bench: Bench) -> Iterator[None]:
-    """In the block the proxy puts off changes as it does by default.
-
-    For that it is started anew, and again after the block. Each time nothing is left of its rules: a start beside
-    them takes longer than one from nothing.
-    """
-    if _puts_off(bench):
-        yield
-        return
-    try:
-        _configure(bench, PERIODS)
-        yield
-    finally:
-        _configure(bench, DEFAULT)
-
-
-def _puts_off(bench: Bench) -> bool:
-    """Whether it does so anyway: the reference has no such period."""
-    return bench.settings.sync == "default" or bench.run.proxy.mode == "ebpf"
-
-
-def _configure(bench: Bench, wanted: ProxyConfiguration) -> None:
-    bench.run.proxy.stop()
-    wipe(bench)
-    bench.run.configure(wanted)
-    bench.settle()
-
-
 def programming(bench: Bench) -> Mapping[str, Programmed]:
-    """As many changes of each kind, in turns, at a fixed rate. Raises UnfitError, TooLongError."""
-    must_be_restartable(bench)
+    """As many changes of each kind, in turns, at a fixed rate."""
     deadline = DEADLINE * bench.settings.deadline_scale
     own, other = endpoints(bench, 0, CHANGES), endpoints(bench, CHANGES, CHANGES)
     # In turns: one endpoint, which gets a second, and two, of which one goes.
     first = [[own[place]] if place % 2 == 0 else [own[place], other[place]] for place in range(CHANGES)]
-    with added(bench, first) as numbers, default_sync(bench), events(bench, _all_of(numbers)) as told:
+    with added(bench, first) as numbers, events(bench, _all_of(numbers)) as told:
         bench.serve("tell")
         bench.lab.forget_flows()
         with watching(bench.stage.traffic, bench.client) as watcher:

@@ -84,13 +84,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Scale comes last, the fewest Services first; what judges the measured comes after it."""
+    """Scale comes last, the fewest Services first; what judges the measured comes after it.
 
-    def turn(item: pytest.Item) -> tuple[bool, float]:
-        if not is_scale(item):
-            return False, 0
+    With each number of Services those come first that want the proxy as it is; a mark's `turn` says who comes later.
+    """
+
+    def turn(item: pytest.Item) -> tuple[bool, float, int]:
+        mark = item.get_closest_marker("scale")
+        if mark is None:
+            return False, 0, 0
         services = services_of(item)
-        return True, math.inf if services is None else services
+        return True, math.inf if services is None else services, mark.kwargs.get("turn", 0)
 
     items.sort(key=turn)
 

@@ -21,7 +21,7 @@ from plugins.scale.bench import Bench
 from plugins.scale.cells import Cell
 from plugins.scale.memory import kernel
 from plugins.scale.settings import DURATION
-from plugins.scale.starts import grow
+from plugins.scale.starts import configure, grow
 from plugins.world import UnfitError
 
 # Client, scout, and two pods for whoever needs endpoints of their own.
@@ -81,6 +81,7 @@ def opened(
             duration=settings.duration or DURATION,
             keep=keep,
             grow=grow,
+            configure=configure,
             kernel_before=kernel(),
         )
         stack.callback(bench.close)

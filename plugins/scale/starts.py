@@ -4,10 +4,13 @@
 import math
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from clusters.errors import PlumblineError
 from clusters.lab.operations import NODE_BPF
 from clusters.measure import services as named
+from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from plugins.scale.bench import Bench, Start
 from plugins.scale.updates import OTHERS, other_endpoint
 from plugins.scale.usage import proxy_seconds
@@ -35,8 +38,34 @@ AT_ONCE = 1_000
 """Services that are added before the proxy has to have caught up."""
 TELLING = 500
 """With fewer Services a start is the start of a process, and tells nothing of more."""
-TOO_LONG, SHARE = 20.0, 0.1
+TOO_LONG, SHARE = 120.0, 0.1
 """Seconds of a start that is not tried any more, unless it is less than this share of a --budget."""
+
+
+# What kube-proxy does when it is told nothing (https://kubernetes.io/docs/reference/networking/virtual-ips/).
+AS_SHIPPED = ProxyConfiguration(sync_period="30s", min_sync_period="1s")
+
+
+def puts_off(bench: Bench) -> bool:
+    """Whether the proxy puts off changes as it does by default, or never does: the reference has no such period."""
+    return bench.settings.sync == "default" or bench.run.proxy.mode == "ebpf"
+
+
+def as_shipped(bench: Bench) -> ProxyConfiguration:
+    """The configuration in which it puts off changes as it does by default. Raises UnfitError where it has none."""
+    if puts_off(bench):
+        return DEFAULT
+    if refused := bench.run.proxy.refuses(AS_SHIPPED):
+        raise UnfitError(f"{refused}: {AS_SHIPPED}")
+    return AS_SHIPPED
+
+
+def configure(bench: Bench, wanted: ProxyConfiguration) -> None:
+    """Start the proxy anew with another configuration, from nothing: beside its rules that would take longer."""
+    bench.run.proxy.stop()
+    wipe(bench)
+    bench.run.configure(wanted)
+    bench.settle()
 
 
 def grow(bench: Bench, before: int) -> None:
@@ -67,9 +96,20 @@ def starts(bench: Bench, *, from_nothing: bool) -> list[Start]:
     return found
 
 
-def must_not_take_long(bench: Bench, known: Mapping[int, Start], times: int = 1) -> None:
-    """Raise TooLongError where so many starts would take too long, by those that are known."""
-    feared = times * expected(known, bench.services)
+def at_as_shipped(bench: Bench, services: int) -> None:
+    """See that so many Services are there and in force, with the proxy as it is shipped.
+
+    Raises UnfitError where it cannot be told, and TooLongError where the start for that would take too long.
+    """
+    wanted = as_shipped(bench)
+    if wanted != bench.run.asked:
+        must_not_take_long(bench, bench.started)
+    bench.at(services, wanted)
+
+
+def must_not_take_long(bench: Bench, known: Mapping[int, Start]) -> None:
+    """Raise TooLongError where a start would take too long, by those that are known."""
+    feared = expected(known, bench.services)
     if feared > max(TOO_LONG, SHARE * (bench.settings.budget or 0.0)):
         services, before = max(known.items())
         raise TooLongError(
@@ -91,11 +131,24 @@ def expected(known: Mapping[int, Start], services: int) -> float:
     return always + (known[nearest].seconds - always) * (services / nearest) ** 2
 
 
+def keep(bench: Bench, series: str) -> None:
+    """Cells of what starts take, or one that says why there are none."""
+    try:
+        found = starts(bench, from_nothing=series == FROM_NOTHING)
+    except TooLongError as error:
+        bench.leave_out("cold", series=series, unit="s", reason=str(error))
+        return
+    bench.cell_of("cold", series=series, unit="s", better="less", values=[one.seconds for one in found])
+    bench.cell_of("cold", series=f"CPU, {series}", unit="s", better="less", values=[one.cpu for one in found])
+
+
 def start_anew(bench: Bench, *, from_nothing: bool) -> Start:
     """Stop the proxy, give one Service another endpoint, start it, and wait for the answer from there.
 
     That write is how one can tell that the new process has done its work, even where the old rules are all there.
-    Afterwards everything is as it was, and in force. Raises UnfitError where the proxy is not ours to start.
+    From nothing it starts as it is shipped, where it lets itself be configured, with rules in place as it is
+    configured for the run: what is measured with either configuration needs no start of its own.
+    Afterwards all Services are as they were, and in force. Raises UnfitError where the proxy is not ours to start.
     """
     if bench.run.proxy.name == "none":
         raise UnfitError("the proxy is not ours to start again")
@@ -116,15 +169,26 @@ class TooLongError(Exception):
 
 def _started(bench: Bench, *, from_nothing: bool) -> Start:
     """Start the proxy, and wait until the last Service has the other endpoint's answer."""
+    wanted = DEFAULT
     if from_nothing:
         wipe(bench)
+        with suppress(UnfitError):
+            wanted = as_shipped(bench)
     bench.lab.forget_flows()
-    with bench.polling(bench.service(bench.services - 1)) as poller:
+    with ThreadPoolExecutor(1) as beside, bench.polling(bench.service(bench.services - 1)) as poller:
+
+        def answered() -> Start:
+            at = poller.await_answer(OTHERS)
+            return Start(at - began, proxy_seconds(bench))
+
         began = time.monotonic()
+        found = beside.submit(answered)
         with bench.stage.urging():
-            bench.run.proxy.start()
-        seconds = poller.await_answer(OTHERS) - began
-    return Start(seconds, proxy_seconds(bench))
+            if wanted == bench.run.asked:
+                bench.run.proxy.start()
+            else:
+                bench.run.configure(wanted)
+        return found.result()
 
 
 def wipe(bench: Bench) -> None:

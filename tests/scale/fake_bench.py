@@ -23,6 +23,7 @@ def fake_bench(services: int = 1_000) -> tuple[Bench, list[Cell]]:
         duration=1.0,
         keep=kept.append,
         grow=lambda *_: None,
+        configure=lambda *_: None,
         services=services,
         record=Record("", "", "", "", {}),
     )

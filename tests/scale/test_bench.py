@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cells as the bench makes them: from repeats and their limits, or the reason why there is nothing to report."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from clusters.measure.services import Shape
 from clusters.measure.traffic import Sample, TrafficError
+from clusters.proxies.configuration import DEFAULT
 from plugins.options import Settings
 from plugins.scale.bench import DIRECT_VETH, Bench
 from plugins.scale.cells import Cell
@@ -14,6 +16,7 @@ from plugins.scale.limits import REPEATS
 from plugins.world import UnfitError
 
 NOTHING: Any = None
+UNCONFIGURED: Any = SimpleNamespace(asked=DEFAULT)
 
 
 def sample(p50: float, count: int = 1_000, failures: int = 0) -> Sample:
@@ -30,13 +33,14 @@ def bench(kept: list[Cell]) -> Bench:
     """Without a lab: what measures is given."""
     return Bench(
         settings=Settings("kube-proxy", "iptables"),
-        run=NOTHING,
+        run=UNCONFIGURED,
         stage=NOTHING,
         api=NOTHING,
         shape=Shape(["10.128.0.1"], 1),
         duration=1.0,
         keep=kept.append,
         grow=NOTHING,
+        configure=NOTHING,
         services=10,
     )
 
