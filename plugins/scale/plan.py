@@ -5,10 +5,14 @@ Services are only ever added, so what is measured at the fewest comes first. Wha
 spent on: a chart's own worth, and of its points first the ends of the line, then what lies between.
 """
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 TYPICAL = 10.0
+TELLING = 10.0
+"""Seconds that a run must have been expected to take until now, before it tells how slow the machine is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +122,55 @@ def chosen(
             loaded.add(point.services)
             left -= cost
     return frozenset(kept)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a run measures, and until when."""
+
+    points: Mapping[str, Point]  # by test, in the order of the run
+    chosen: frozenset[Point]
+    expected: Mapping[str, float]  # seconds, by test
+    ladder: Sequence[int]
+    budget: float | None
+    began: float = field(default_factory=time.monotonic)
+    _begun: float = 0.0  # seconds, expected of what has been begun
+
+    @classmethod
+    def of(
+        cls, points: Mapping[str, Point], mode: str, duration: float, ladder: Sequence[int], budget: float | None
+    ) -> Self:
+        """A plan of points by their tests, in the order of the run."""
+        those = chosen(list(points.values()), mode, duration, ladder, budget)
+        expected: dict[str, float] = {}
+        seen: set[int] = set()
+        for test, point in points.items():
+            is_first = point in those and point.services not in seen
+            seen |= {point.services} if is_first else set()
+            expected[test] = seconds(point, mode, duration) + (loading(point.services, mode) if is_first else 0)
+        return cls(points, those, expected, ladder, budget)
+
+    def why_left_out(self, test: str, now: float | None = None) -> str:
+        """One phrase; empty for what is measured, and about to be.
+
+        A run that is slower than was expected has to leave out more, and leaves out what is worth least: nothing is
+        begun that would take the time of something worthier that comes after it. `now`: seconds since the beginning.
+        """
+        if self.budget is None:
+            return ""
+        cost = self.expected[test]
+        if self.points[test] not in self.chosen:
+            return f"--budget={self.budget:g}s has no time for it (about {cost:.0f} s)"
+        passed = time.monotonic() - self.began if now is None else now
+        slower = max(1.0, passed / self._begun) if self._begun > TELLING else 1.0
+        if slower * (cost + self._worthier_after(test)) > self.budget - passed:
+            return f"--budget={self.budget:g}s is all but used up (it takes about {slower * cost:.0f} s)"
+        self._begun += cost
+        return ""
+
+    def _worthier_after(self, test: str) -> float:
+        """Seconds of all that comes after a test and is worth more."""
+        tests = list(self.points)
+        worth_it = worth(self.points[test], self.ladder)
+        later = [one for one in tests[tests.index(test) + 1 :] if self.points[one] in self.chosen]
+        return sum(self.expected[one] for one in later if worth(self.points[one], self.ladder) > worth_it)

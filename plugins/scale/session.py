@@ -4,10 +4,8 @@
 import math
 import os
 import sys
-import time
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,7 +19,7 @@ from plugins.scale import settings as given
 from plugins.scale.bench import Bench
 from plugins.scale.cells import Cell
 from plugins.scale.harness import cost
-from plugins.scale.plan import Point, chart_of, chosen, loading, seconds
+from plugins.scale.plan import Plan, Point, chart_of
 from plugins.scale.progress import Bar, Estimate, Lines, Shown
 from plugins.scale.start import opened
 from plugins.scale.store import Store
@@ -29,30 +27,8 @@ from plugins.session import RECORD, RUN, SETTINGS
 from plugins.world import UnfitError
 
 STORE = pytest.StashKey[Store]()
-PLAN = pytest.StashKey["Plan"]()
+PLAN = pytest.StashKey[Plan]()
 CELLS, HARNESS = "plumbline_cells", "plumbline_harness"
-
-
-@dataclass(slots=True)
-class Plan:
-    """What this run measures, and until when."""
-
-    points: dict[str, Point]  # by test, in the order of the run
-    chosen: frozenset[Point]
-    budget: float | None
-    expected: dict[str, float] = field(default_factory=dict)  # seconds, by test
-    began: float = field(default_factory=time.monotonic)
-
-    def why_left_out(self, test: str) -> str:
-        """One phrase; empty for what is measured."""
-        if self.budget is None:
-            return ""
-        if self.points[test] not in self.chosen:
-            return f"--budget={self.budget:g}s has no time for it (about {self.expected[test]:.0f} s)"
-        left = self.budget - (time.monotonic() - self.began)
-        if self.expected[test] > left:
-            return f"--budget={self.budget:g}s is all but used up (it takes about {self.expected[test]:.0f} s)"
-        return ""
 
 
 def is_scale(item: pytest.Item) -> bool:
@@ -112,15 +88,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         assert requirement is not None
         points[item.nodeid] = Point(item.nodeid, chart_of(requirement.id), services_of(item) or 0)
     duration = settings.duration or given.DURATION
-    those = chosen(list(points.values()), settings.mode, duration, settings.services, settings.budget)
-    plan = Plan(points, those, settings.budget)
-    seen: set[int] = set()
-    for test, point in points.items():
-        first = point in those and point.services not in seen
-        plan.expected[test] = seconds(point, settings.mode, duration) + (
-            loading(point.services, settings.mode) if first else 0
-        )
-        seen |= {point.services} if first else set()
+    plan = Plan.of(points, settings.mode, duration, settings.services, settings.budget)
     session.config.stash[PLAN] = plan
 
 

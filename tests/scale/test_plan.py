@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A budget is spent on what is worth most, and loading Services is paid once."""
 
-from plugins.scale.plan import CHARTS, Point, chart_of, chosen, loading, seconds
+from plugins.scale.plan import CHARTS, Plan, Point, chart_of, chosen, loading, seconds
 
 LADDER = (1, 1_000, 5_000, 10_000)
 POINTS = [
@@ -53,3 +53,39 @@ def test_longer_measurements_cost_more() -> None:
 def test_a_requirement_names_its_chart() -> None:
     assert chart_of("scale.first-packet.latency") == "first-packet"
     assert all(cost.worth > 0 for cost in CHARTS.values())
+
+
+def test_a_slow_run_leaves_out_what_is_worth_least_and_not_what_comes_last() -> None:
+    """Twice as slow as expected, and the worthiest, at the most Services, is the last but two."""
+    points = {point.test: point for services in LADDER for point in POINTS if point.services == services}
+    needed = sum(Plan.of(points, "ebpf", 1.0, LADDER, None).expected.values())
+    plan = Plan.of(points, "ebpf", 1.0, LADDER, needed)
+    now, left_out = 0.0, []
+    for test, point in points.items():
+        if plan.why_left_out(test, now):
+            left_out.append(point)
+        else:
+            now += 2 * plan.expected[test]
+    assert plan.chosen == frozenset(points.values())
+    assert left_out
+    assert {one.services for one in left_out} & {1_000, 5_000}
+    assert not any(one.chart == "first-packet" and one.services in (1, 10_000) for one in left_out)
+    assert now < 1.1 * needed
+
+
+def test_a_run_as_fast_as_expected_leaves_nothing_out() -> None:
+    points = {point.test: point for point in POINTS}
+    needed = sum(Plan.of(points, "iptables", 1.0, LADDER, None).expected.values())
+    plan = Plan.of(points, "iptables", 1.0, LADDER, needed + 0.1)
+    now = 0.0
+    for test in points:
+        assert plan.why_left_out(test, now) == ""
+        now += plan.expected[test]
+
+
+def test_what_a_plan_has_no_time_for_says_about_how_long_it_takes() -> None:
+    points = {point.test: point for point in POINTS}
+    plan = Plan.of(points, "ebpf", 1.0, LADDER, 30.0)
+    assert plan.why_left_out("throughput[5000]", 0.0) == "--budget=30s has no time for it (about 6 s)"
+    assert plan.why_left_out("first-packet[1]", 29.0) == "--budget=30s is all but used up (it takes about 9 s)"
+    assert Plan.of(points, "ebpf", 1.0, LADDER, None).why_left_out("throughput[5000]", 1e6) == ""
