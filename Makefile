@@ -77,7 +77,7 @@ versions: setup ## judge the four newest minor releases of kube-proxy; writes do
 control-plane: setup ## compare the embedded API server with etcd and kube-apiserver; writes docs/control-plane.md
 	$(BIN)/python -m tests.control_plane $(ARGS)
 
-bench: setup ## measure lab, API server, agent and reference datapath; ARGS=compare: beside kube-proxy (ARGS: names)
+bench: setup ## measure lab, API server, agent and reference datapath (ARGS: names)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 scale: $(READY) proxy ## measure how PROXY_MODE behaves as Services grow; draws report/scale.html (PROXY, REPORT, ARGS)
