@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from clusters.errors import PlumblineError
 from clusters.measure import services as named
 from clusters.measure.api import CHUNK
-from clusters.measure.traffic import Poller
+from clusters.measure.traffic import Poller, urged
 from plugins.scale.bench import Bench
 from plugins.scale.usage import await_quiet
 
@@ -94,7 +94,8 @@ def events(bench: Bench, selector: str) -> Iterator[Watch]:
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     try:
-        yield found
+        with urged():
+            yield found
     finally:
         connection.shutdown(2)
         thread.join()

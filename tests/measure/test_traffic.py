@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The measuring client is exact: what it counts is what a server has seen, and its times are those a server took."""
 
+import os
+import re
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from clusters.errors import PlumblineError
-from clusters.measure.traffic import Bin, Client, Pace, Poller, Sample, TrafficError, running
+from clusters.measure.traffic import MOST_URGENT, Bin, Client, Pace, Poller, Sample, TrafficError, running, urged
 from tests.measure.conftest import WARM_UP, Told, serving
 
 REQUESTS = 100  # of a connection of `hundred`
@@ -198,6 +201,17 @@ def test_an_answer_that_never_comes_is_an_error() -> None:
         poller.await_answer("b", within=0.1)
     with telling() as (poller, _), pytest.raises(PlumblineError, match="did not get the answer 'a'"):
         poller.await_answer("a", calm=1.0, within=0.05)
+
+
+def test_a_session_that_was_urged_is_as_before_afterwards() -> None:
+    group = Path("/proc/self/autogroup")
+    if not group.exists():
+        pytest.skip("unfit: this kernel has no autogroups")
+    before = group.read_text()
+    with urged():
+        inside = group.read_text()
+    assert inside == re.sub(r"nice .*", f"nice {MOST_URGENT}", before) or os.geteuid() != 0
+    assert group.read_text() == before
 
 
 def test_cpu_time_is_the_client_s_own(program: str) -> None:
