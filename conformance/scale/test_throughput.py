@@ -11,7 +11,7 @@ from plugins.scale.throughput import bits, direct_iperf, iperf
 COMMON = {"unit": "bit/s", "better": "more", "limited_by": DIRECT_VETH}
 
 
-@pytest.mark.scale
+@pytest.mark.scale(at="ends")
 @requirement(
     "scale.throughput.long-flow",
     must="What a receiver gets of one long flow MUST be measured for the first Service and the last one.",
@@ -35,7 +35,7 @@ def test_long_flow(bench, services):
         )
 
 
-@pytest.mark.scale
+@pytest.mark.scale(at="ends")
 @requirement(
     "scale.throughput.short-flows",
     must="What gets through in flows of 64 KiB, a connection each, MUST be measured for the first Service and the "

@@ -18,12 +18,13 @@ from plugins.scale.bench import Bench
 from plugins.scale.cells import Better, Cell, Unit
 from plugins.scale.limits import ATTEMPTS, STEADY
 from plugins.scale.more import endpoints, point
+from plugins.scale.settings import DURATION
 from plugins.scale.usage import await_quiet, processes
 from plugins.world import UnfitError
 
 BIN = 0.1
 BUSY, IDLE = 3.0, 1.0
-"""Seconds with changes, and before and after them without; times `--duration`."""
+"""Seconds with changes, and before and after them without; longer or shorter as `--duration` says."""
 EVERY = 1.0
 CONNECTIONS = 500
 """Begun each second, by a timetable, whatever becomes of those before."""
@@ -94,13 +95,13 @@ def spinning(bench: Bench) -> Iterator[None]:
 def idle_run(bench: Bench, kind: Kind, target: Target) -> Felt:
     """Nothing changes."""
     await_quiet(bench)
-    seconds = IDLE * bench.duration
+    seconds = IDLE * bench.duration / DURATION
     return felt(bench.measure(kind, target, pace=PACES[kind], seconds=seconds), seconds)
 
 
 def busy_run(bench: Bench, kind: Kind, target: Target) -> Felt:
     """A Service changes every second: the one with the first number."""
-    seconds = BUSY * bench.duration
+    seconds = BUSY * bench.duration / DURATION
     bench.serve(SERVERS[kind])
     others = (endpoints(bench, bench.shape.each, bench.shape.each), bench.shape.endpoints(0))
     measuring = bench.stage.traffic.measuring(bench.client, kind, [target], seconds, PACES[kind])
