@@ -218,6 +218,8 @@ class Report:
         passed = ({one.requirement for one in self._judged()} & names) - bad
         ran = {one.test for one in self._judged()}
         problems = [
+            # Workers tell it at their end, which those of an interrupted run do not come to.
+            (not core["tests"], "what belongs to it was not told before the run ended"),
             (not selects_all_of_conformance(self._config), "only part of conformance/ was collected"),
             (len(selected) < core["tests"], f"{core['tests'] - len(selected)} of {core['tests']} tests not selected"),
             (bool(selected - ran), f"{len(selected - ran)} selected tests not run"),

@@ -69,9 +69,10 @@ def test_1_also_where_the_run_stops_at_the_first_failure(finished: Finished) -> 
     assert sum(one["outcome"] == "fail" for one in finished.records) == 1
 
 
-def test_2_interrupted(runner: Runner) -> None:
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
+def test_2_interrupted(runner: Runner, workers: tuple[str, ...]) -> None:
     """Ctrl-C in the middle of a transition: what was judged until then is kept, and the objects are deleted."""
-    prepared = runner.prepare(Command(("--lie=stalls", "-k", "added or (not_ready and IPv4 and first)")))
+    prepared = runner.prepare(Command((*workers, "--lie=stalls", "-k", "added or (not_ready and IPv4 and first)")))
     with subprocess.Popen(
         prepared.argv,
         cwd=prepared.cwd,
@@ -94,7 +95,8 @@ def test_2_interrupted(runner: Runner) -> None:
     assert finished.status == 2
     assert finished.ids("pass")
     assert finished.ids("pass") == set(finished.outcomes())
-    assert finished.facts()["left"] == []
+    for process_name in ("gw0", "gw1") if workers else ("main",):
+        assert finished.facts(process_name)["left"] == []
     assert any(line.startswith("core level: not certified") for line in finished.lines)
 
 

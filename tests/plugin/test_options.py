@@ -13,6 +13,7 @@ from clusters.binaries import DEFAULT_KUBERNETES
 from clusters.errors import UsageError
 from clusters.proxies.reference import own_version
 from plugins.options import FAMILIES, Settings, parse, seconds
+from plugins.report import Report, _local_facts
 from plugins.requirements import release
 from plugins.session import HOW_TO_START, SETTINGS, selects_conformance
 from tests.binaries import programs
@@ -468,3 +469,11 @@ def test_settings_survive_the_way_to_a_worker(pytester: pytest.Pytester, tmp_pat
 def test_which_tests_are_known_to_fail(entries: tuple[str, ...], axes: dict[str, str], known: bool) -> None:
     settings = Settings(proxy="none", mode="none", known_failures=entries)
     assert settings.is_known_to_fail("a.b", axes) is known
+
+
+def test_nothing_is_certified_where_nobody_told_what_there_is(pytester: pytest.Pytester) -> None:
+    """Workers tell it at their end, which those of an interrupted run may not come to."""
+    config = configured(pytester, *COMMAND)
+    report = Report(config)
+    report._facts.append(_local_facts(config))
+    assert report._verdict_on_core().startswith("core level: not certified: 0 of 0 requirements passed; what belongs")
