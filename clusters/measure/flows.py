@@ -64,27 +64,20 @@ def fill(namespace: Path, count: int, *, established: bool = True) -> None:
 
 
 def _batches(count: int, *, established: bool) -> Iterator[bytes]:
-    template = bytearray(entry(0, established=established))
+    template = entry(0, established=established)
     # Where the client's address and port are: source of the first tuple, destination of the second.
-    places = [
-        at
-        for pattern in (FIRST_CLIENT.packed, FIRST_PORT.to_bytes(2, "big"))
-        for at in _all(bytes(template), pattern)
-    ]
-    addresses, ports = places[:2], places[2:]
-    waiting = bytearray()
-    for number in range(count):
-        client, port = divmod(number, PORTS)
-        for at in addresses:
-            template[at : at + 4] = (FIRST_CLIENT + client).packed
-        for at in ports:
-            template[at : at + 2] = (FIRST_PORT + port).to_bytes(2, "big")
-        waiting += template
-        if (number + 1) % AT_ONCE == 0:
-            yield bytes(waiting)
-            waiting.clear()
-    if waiting:
-        yield bytes(waiting)
+    addresses, ports = _all(template, FIRST_CLIENT.packed), _all(template, FIRST_PORT.to_bytes(2, "big"))
+    first = int(FIRST_CLIENT)
+    for begin in range(0, count, AT_ONCE):
+        numbers = range(begin, min(begin + AT_ONCE, count))
+        messages = bytearray(template * len(numbers))
+        clients = b"".join((first + number // PORTS).to_bytes(4, "big") for number in numbers)
+        theirs = b"".join((FIRST_PORT + number % PORTS).to_bytes(2, "big") for number in numbers)
+        for places, values, width in ((addresses, clients, 4), (ports, theirs, 2)):
+            for at in places[:2]:
+                for byte in range(width):
+                    messages[at + byte :: len(template)] = values[byte::width]
+        yield bytes(messages)
 
 
 def entry(number: int, *, established: bool) -> bytes:

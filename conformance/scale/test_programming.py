@@ -10,7 +10,7 @@ from plugins.scale.starts import TooLongError, at_as_shipped
 from plugins.scale.waits import keep
 
 
-@pytest.mark.scale(turn=2)
+@pytest.mark.scale(at="ends", turn=2)
 @requirement(
     "scale.programming.latency",
     must=f"With the proxy's default sync and {RATE} changes a second, the time from an API write to the first "

@@ -38,7 +38,7 @@ AT_ONCE = 1_000
 """Services that are added before the proxy has to have caught up."""
 TELLING = 500
 """With fewer Services a start is the start of a process, and tells nothing of more."""
-TOO_LONG, SHARE = 120.0, 0.1
+TOO_LONG, SHARE = 60.0, 0.1
 """Seconds of a start that is not tried any more, unless it is less than this share of a --budget."""
 
 

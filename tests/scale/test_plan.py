@@ -86,6 +86,6 @@ def test_a_run_as_fast_as_expected_leaves_nothing_out() -> None:
 def test_what_a_plan_has_no_time_for_says_about_how_long_it_takes() -> None:
     points = {point.test: point for point in POINTS}
     plan = Plan.of(points, "ebpf", 1.0, LADDER, 30.0)
-    assert plan.why_left_out("throughput[5000]", 0.0) == "--budget=30s has no time for it (about 6 s)"
+    assert plan.why_left_out("throughput[5000]", 0.0) == "--budget=30s has no time for it (about 10 s)"
     assert plan.why_left_out("first-packet[1]", 29.0) == "--budget=30s is all but used up (it takes about 9 s)"
     assert Plan.of(points, "ebpf", 1.0, LADDER, None).why_left_out("throughput[5000]", 1e6) == ""

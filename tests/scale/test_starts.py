@@ -83,7 +83,7 @@ def test_few_services_tell_nothing_of_many(seconds: list[float]) -> None:
 
 
 def test_a_start_with_rules_in_place_takes_longer_than_one_from_nothing() -> None:
-    bench = FakeBench(10_000, started={10_000: Start(130.0, 0)})
+    bench = FakeBench(10_000, started={10_000: Start(70.0, 0)})
     with pytest.raises(TooLongError):
         starts(of(bench), from_nothing=False)
 
@@ -137,11 +137,11 @@ def test_a_proxy_that_cannot_be_told_is_unfit() -> None:
 
 
 def test_a_start_for_another_configuration_that_would_take_minutes_is_left_out() -> None:
-    bench, configured = bench_with(FakeRun(), (5_000, 29.0))
+    bench, configured = bench_with(FakeRun(), (5_000, 14.0))
     at_as_shipped(bench, 10_000)
     assert configured == [AS_SHIPPED]
-    bench, configured = bench_with(FakeRun(), (5_000, 31.0))
-    with pytest.raises(TooLongError, match="--budget=21m has room for it"):
+    bench, configured = bench_with(FakeRun(), (5_000, 16.0))
+    with pytest.raises(TooLongError, match="--budget=11m has room for it"):
         at_as_shipped(bench, 10_000)
     assert not configured
 
