@@ -120,13 +120,17 @@ class Standing:
         return Watch(connection, connection.getresponse())
 
     def define(self, definition: dict[str, Any]) -> str:
-        """Create a definition and wait until its first version is served; the path of that version."""
+        """Create a definition and wait until its first version is served and discovered; the path of that version.
+
+        A real server serves it before discovery knows of it.
+        """
         self.call("POST", CRDS, definition).must_be(201)
         spec = definition["spec"]
         path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}"
         end = time.monotonic() + ANSWER_SECONDS
-        while self.call("GET", f"{path}/{spec['names']['plural']}").status != 200:
-            assert time.monotonic() < end, f"{path} is not served"
+        for needed in (f"{path}/{spec['names']['plural']}", path):
+            while self.call("GET", needed).status != 200:
+                assert time.monotonic() < end, f"{needed} is not served"
         return path
 
 
