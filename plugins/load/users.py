@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import gevent
+import gevent.event
 import locust.runners
 import locust.stats
 from locust import User, constant, constant_throughput, events, task
+from locust.exception import StopUser
 
 from clusters.lab.namespaces import die_with_parent
 from plugins.load.order import (
@@ -49,6 +51,8 @@ FAMILY = socket.AF_INET6 if ":" in ORDER.ip else socket.AF_INET
 paced = constant_throughput(ORDER.pace) if ORDER.pace else constant(0)
 RECEIPTS = os.open(ORDER.receipts, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 KINDS = {name: kind for kind, name in CLASSES.items()}
+# From then on no request begins any more.
+FINISHING = gevent.event.Event()
 # What master and workers say to each other.
 FINISH, FINISHED = "plumbline-finish", "plumbline-finished"
 
@@ -130,7 +134,13 @@ class Client(User):
 
     @contextmanager
     def counted(self, kind: str) -> Iterator["Request"]:
-        """What happens inside is one request."""
+        """What happens inside is one request.
+
+        Who finishes begins none: locust kills a user that waits, and one that has begun again by then is killed in a
+        request that was answered and never counted.
+        """
+        if FINISHING.is_set():
+            raise StopUser
         request = Request(time.monotonic())
         try:
             yield request
@@ -320,6 +330,7 @@ def _finish(environment: Any, **_: Any) -> None:
 
     locust would do so by itself, were it given more than half a second: not every request fails within that time.
     """
+    FINISHING.set()
     environment.runner.stop()
     environment.runner._send_stats()
     environment.runner.send_message(FINISHED)
