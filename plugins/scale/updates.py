@@ -74,7 +74,7 @@ def events(bench: Bench, selector: str, kind: str = named.SLICES) -> Iterator[Wa
                 return
             at = time.monotonic()
             with found.came:
-                found.times += [at] * data.count(b'"type":')
+                found.times += [at] * data.count(b'"object":')
                 found.came.notify_all()
 
     # What there is already is told first.
