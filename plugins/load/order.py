@@ -8,6 +8,8 @@ from typing import Self
 
 VARIABLE = "PLUMBLINE_LOAD"
 """The environment variable that holds an `Order`."""
+TELL_SECONDS = 0.5
+"""So often workers tell their master, and it tells pytest: what is known may be twice as old."""
 
 HTTP_KEEPALIVE = "HTTP keepalive"
 HTTP_NEW = "HTTP new connection"

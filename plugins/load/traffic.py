@@ -19,7 +19,7 @@ from clusters.errors import PlumblineError
 from clusters.lab.helper import Helper
 from clusters.lab.provider import Lab
 from clusters.patience import patient
-from plugins.load.order import CLASSES, VARIABLE, Order
+from plugins.load.order import CLASSES, TELL_SECONDS, VARIABLE, Order
 from plugins.load.progress import Moment, Shown
 from plugins.load.results import Load, read
 from plugins.world import UnfitError
@@ -65,7 +65,9 @@ class Traffic:
             self.look(left)
 
     def until_asked(self, count: int) -> None:
-        """Return when so many requests more have been counted. Raises UnfitError where that takes too long."""
+        """Return when so many requests have been made since the call. Raises UnfitError where that takes too long."""
+        # Whatever is told within this time may have been before.
+        self.go_on(2 * TELL_SECONDS)
         before, end = int(self.last["requests"]), time.monotonic() + STARTED_WITHIN
         while (done := int(self.last["requests"]) - before) < count:
             left = end - time.monotonic()

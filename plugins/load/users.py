@@ -35,6 +35,7 @@ from plugins.load.order import (
     QUEUE_MESSAGE,
     QUEUE_PUT,
     TCP_LINE,
+    TELL_SECONDS,
     UDP_DATAGRAM,
     VARIABLE,
     Order,
@@ -42,7 +43,6 @@ from plugins.load.order import (
 
 ORDER = Order.loads(os.environ[VARIABLE])
 TELL = 3
-TELL_SECONDS = 0.5
 # After a failure: who is refused would otherwise be refused thousands of times a second.
 PAUSE = 0.1
 CHUNK = 1 << 16

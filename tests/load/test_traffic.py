@@ -92,11 +92,21 @@ def test_users_that_never_start_are_one_sentence(monkeypatch: pytest.MonkeyPatch
 
 def test_requests_that_never_come_are_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traffic, "STARTED_WITHIN", 0.01)
+    monkeypatch.setattr(traffic, "TELL_SECONDS", 0.0)
     one = running([UP, GOING])
     one.await_all_users()
     one.until_asked(7)
     with pytest.raises(UnfitError, match=r"^locust has made 0 requests in 0.01 s: this machine was too busy$"):
         one.until_asked(1)
+
+
+def test_requests_that_are_told_late_were_not_made_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "STARTED_WITHIN", 0.01)
+    monkeypatch.setattr(traffic, "TELL_SECONDS", 0.01)
+    one = running([UP, GOING])
+    one.await_all_users()
+    with pytest.raises(UnfitError, match=r"^locust has made 0 requests in 0.01 s"):
+        one.until_asked(7)
 
 
 def test_a_locust_that_does_not_end_is_one_sentence() -> None:
