@@ -239,5 +239,5 @@ def _signals_held() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for late in came:
-        signal.raise_signal(late)
+        for late in came:
+            signal.raise_signal(late)
