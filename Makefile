@@ -80,6 +80,8 @@ control-plane: setup ## compare the embedded API server with etcd and kube-apise
 bench: setup ## measure lab, API server, agent and reference datapath (ARGS: names)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+scale compare: export MEASURES := 1
+
 scale: $(READY) proxy ## measure how PROXY_MODE behaves as Services grow; draws report/scale.html (PROXY, REPORT, ARGS)
 	@mkdir -p "$(REPORT)"
 	$(BIN)/python -m pytest $(if $(PROXY),--proxy=$(PROXY),--proxy-mode=$(PROXY_MODE)) -m scale --report="$(REPORT)" $(ARGS)

@@ -8,7 +8,7 @@ from plugins.requirements import requirement
 from plugins.scale.starts import FROM_NOTHING, IN_PLACE, keep
 
 
-@pytest.mark.scale(turn=1)
+@pytest.mark.scale(at="apart", turn=1)
 @requirement(
     "scale.cold.start",
     must="The time from the proxy's start, with nothing in the kernel, to the first answer that only the new process "
@@ -23,7 +23,7 @@ def test_start(bench, services):
     keep(bench, FROM_NOTHING)
 
 
-@pytest.mark.scale(turn=3)
+@pytest.mark.scale(at="apart", turn=3)
 @requirement(
     "scale.cold.restart",
     must="The time from the proxy's start, with its predecessor's rules in place, to the first answer that only the "

@@ -9,7 +9,7 @@ from plugins.scale.bench import DIRECT_VETH
 from plugins.scale.fixed_rate import CHANGES, CONNECTIONS, beside_changes, cores_of_connections
 
 
-@pytest.mark.scale
+@pytest.mark.scale(at="apart")
 @requirement(
     "scale.cpu.connections",
     must=f"The CPU that {CONNECTIONS:,} new connections a second, each to any Service, take MUST be measured, "
@@ -34,7 +34,7 @@ def test_connections(bench, services):
     )
 
 
-@pytest.mark.scale
+@pytest.mark.scale(at="apart")
 @requirement(
     "scale.cpu.changes",
     must=f"The CPU that the proxy takes for {CHANGES} changes of Services a second MUST be measured.",

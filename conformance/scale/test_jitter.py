@@ -10,7 +10,7 @@ from plugins.scale.obligations import must_be_felt, must_hardly_be_felt
 from plugins.scale.verdicts import only_mode
 
 
-@pytest.mark.scale(at="ends")
+@pytest.mark.scale(at="most")
 @requirement(
     "scale.jitter.resync",
     must="Requests and new connections MUST be measured in bins of 100 ms while a Service changes every second, with "

@@ -12,7 +12,7 @@ def seconds_each(sample):
     return sample.seconds / sample.count
 
 
-@pytest.mark.scale
+@pytest.mark.scale(at="apart")
 @requirement(
     "scale.keepalive.request",
     must="The time of a request MUST be measured on one connection, on connections of a hundred requests, and on new "

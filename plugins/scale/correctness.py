@@ -16,8 +16,8 @@ from plugins.scale.bench import Bench
 from plugins.scale.more import endpoints, pointed
 
 PART, CONFIDENCE = 0.01, 0.99
-CHURNED = 0.1
-"""This part of all Services is given other endpoints."""
+CHURNED, MOST_CHURNED = 0.1, 250
+"""This part of all Services is given other endpoints, but no more than so many."""
 CONNECTIONS = 3
 """To each Service that is asked: one has two endpoints and more."""
 SHOWN = 3
@@ -84,9 +84,9 @@ def check(bench: Bench, expected: Mapping[int, Sequence[str]]) -> Checked:
 
 
 def before_and_after_churn(bench: Bench) -> Mapping[str, Checked]:
-    """Some of all Services, before and after a tenth of all have got other endpoints."""
+    """Some of all Services, before and after many have got other endpoints."""
     chooser = random.Random(bench.settings.seed + 1)  # noqa: S311 - to be repeated
-    several = max(1, round(bench.services * CHURNED))
+    several = max(1, min(MOST_CHURNED, round(bench.services * CHURNED)))
     moved = {number: _others(bench, number) for number in sorted(chooser.sample(range(bench.services), several))}
     asked = chosen(bench.services, bench.settings.seed)
     before = check(bench, {number: bench.shape.endpoints(number) for number in asked})

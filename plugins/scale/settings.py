@@ -18,6 +18,7 @@ MOST_SERVICES = 100_000
 # With more than so many, kube-proxy's modes need minutes for what is measured in seconds.
 MOST_FOR_OTHERS = 50_000
 MOST_ENDPOINTS = 1_000
+APART = 4
 
 
 def names_scale(expression: str | None) -> bool:
@@ -65,8 +66,21 @@ def endpoints(text: str | None) -> int:
 
 
 def where(ladder: Sequence[int], at: str) -> tuple[int, ...]:
-    """At which of the numbers of Services a test measures: each, the ends, the fewest or the most."""
-    places = {"each": ladder, "ends": {ladder[0], ladder[-1]}, "fewest": ladder[:1], "most": ladder[-1:]}
+    """At which of the numbers of Services a test measures: each, the ends, the fewest or the most.
+
+    Or those "apart": the fewest, the most, and between them what is APART times less than the next.
+    """
+    apart = {ladder[0], ladder[-1]}
+    for number in reversed(ladder):
+        if number * APART <= min(apart - {ladder[0]}, default=0):
+            apart.add(number)
+    places = {
+        "each": ladder,
+        "apart": apart,
+        "ends": {ladder[0], ladder[-1]},
+        "fewest": ladder[:1],
+        "most": ladder[-1:],
+    }
     return tuple(sorted(places[at]))
 
 

@@ -59,6 +59,9 @@ def test_where_a_test_measures() -> None:
     assert where(ladder, "ends") == (1, 10_000)
     assert where(ladder, "fewest") == (1,)
     assert where(ladder, "most") == (10_000,)
-    assert where((5,), "ends") == (5,)
+    assert where((5,), "ends") == where((5,), "apart") == (5,)
+    assert where((1, 1_000, 5_000, 10_000), "apart") == (1, 1_000, 10_000)
+    assert where((1, 1_000, 5_000, 10_000, 20_000), "apart") == (1, 1_000, 5_000, 20_000)
+    assert where((1, 2), "apart") == (1, 2)
     with pytest.raises(KeyError):
         where(ladder, "somewhere")
