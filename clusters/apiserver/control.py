@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from clusters.apiserver.api import Api
+from clusters.apiserver.decoding import ONE_OF_MANY
 from clusters.apiserver.faults import Faults
 from clusters.apiserver.paths import parse_target
 from clusters.apiserver.status import JsonObject, bad_request, method_not_allowed, no_such_path
@@ -65,7 +66,7 @@ class Control:
         if not isinstance(objects, list):
             raise bad_request("the body must be a list of objects")
         for number, obj in enumerate(objects):
-            self._api.create(resource, target.namespace or "", obj)
+            self._api.create(resource, target.namespace or "", obj, ONE_OF_MANY)
             if number % AT_A_TIME == AT_A_TIME - 1:
                 await asyncio.sleep(0)
         return 201, {"created": len(objects)}

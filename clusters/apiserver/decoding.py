@@ -34,16 +34,18 @@ class WriteOptions:
     """How an object is written.
 
     `manager` is who writes, for field ownership. `strict` refuses fields that the kind does not have; otherwise they
-    are dropped, and `warn` is called with the path of each.
+    are dropped, and `warn` is called with the path of each. `many`: it is one of thousands, written at once.
     """
 
     dry_run: bool = False
     manager: str = "unknown"
     strict: bool = False
     warn: Callable[[str], None] = lambda _: None
+    many: bool = False
 
 
 PLAIN_WRITE = WriteOptions()
+ONE_OF_MANY = WriteOptions(many=True)
 
 
 def decode_object(
@@ -65,16 +67,8 @@ def decode_object(
         )
     if kind != resource.kind:
         raise bad_request(f'{kind} in version "{version}" cannot be handled as a {resource.kind}')
-    if resource.builtin:
-        _drop_nulls(body)
-        _drop_empty(body.get("metadata"))
-    shapes.check_metadata(body)
-    shapes.check(shape, body)
-    if unknown := shapes.drop_unknown(resource.key, body):
-        if options.strict:
-            raise UnknownFieldsError(resource, unknown)
-        for path in unknown:
-            options.warn(f'unknown field "{path}"')
+    if not (options.many and _is_plain(resource, body)):
+        _mend(resource, shape, body, options)
     metadata = body.get("metadata") or {}
     given = metadata.get("namespace") or namespace
     if given != namespace:
@@ -85,6 +79,27 @@ def decode_object(
         metadata.pop("namespace", None)
     settled = {"apiVersion": version, "kind": kind, "metadata": metadata}
     return settled | {key: value for key, value in body.items() if key not in settled}
+
+
+def _is_plain(resource: Resource, body: JsonObject) -> bool:
+    # It takes its time to be imported, which those who write one object at a time would wait for.
+    from clusters.apiserver.plain import is_plain
+
+    return is_plain(resource.key, body)
+
+
+def _mend(resource: Resource, shape: shapes.Shape, body: JsonObject, options: WriteOptions) -> None:
+    """Drop what means nothing, and what the kind does not have; refuse other types."""
+    if resource.builtin:
+        _drop_nulls(body)
+        _drop_empty(body.get("metadata"))
+    shapes.check_metadata(body)
+    shapes.check(shape, body)
+    if unknown := shapes.drop_unknown(resource.key, body):
+        if options.strict:
+            raise UnknownFieldsError(resource, unknown)
+        for path in unknown:
+            options.warn(f'unknown field "{path}"')
 
 
 def _drop_empty(metadata: Any) -> None:
