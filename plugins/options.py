@@ -233,7 +233,7 @@ def add_options(parser: pytest.Parser) -> None:
     add("--baseline", metavar="FILE", help="an earlier run's requirements.jsonl or scale.json")
     add("--services", metavar="N,…", help="scale: numbers of Services (default 1,1000,5000,10000)")
     add("--endpoints-per-service", metavar="N", help="scale: endpoints of each Service (default 2)")
-    add("--duration", metavar="TIME", help="length of a measurement (default: scale 500ms)")
+    add("--duration", metavar="TIME", help="length of a measurement (default: scale 300ms)")
     add("--budget", metavar="TIME", help="scale: time for the whole plan, such as 10m (default: as long as it takes)")
 
 

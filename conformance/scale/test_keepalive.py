@@ -23,6 +23,7 @@ def seconds_each(sample):
 )
 def test_keepalive(bench, services):
     bench.at(services)
+    last = bench.last_service()
     kinds = {"one connection": "request", "100 requests each": "hundred", "new connections": "rate"}
 
     for series, kind in kinds.items():
@@ -31,7 +32,7 @@ def test_keepalive(bench, services):
             series=series,
             unit="s",
             better="less",
-            measured=lambda kind=kind: bench.measure(kind, bench.service(services - 1)),
+            measured=lambda kind=kind: bench.measure(kind, last),
             limit=bench.direct(kind),
             limited_by=DIRECT_VETH,
             value=seconds_each,

@@ -23,7 +23,7 @@ from plugins.scale.usage import await_quiet, processes
 from plugins.world import UnfitError
 
 BIN = 0.1
-BUSY, IDLE = 3.0, 1.0
+BUSY, IDLE = 2.0, 1.0
 """Seconds with changes, and before and after them without; longer or shorter as `--duration` says."""
 EVERY = 1.0
 CONNECTIONS = 500

@@ -12,7 +12,7 @@ from clusters.errors import UsageError
 
 SERVICES = (1, 1_000, 5_000, 10_000)
 ENDPOINTS = 2
-DURATION = 0.5
+DURATION = 0.3
 """Seconds in which the system under test is measured for one cell, all repeats together."""
 MOST_SERVICES = 100_000
 # With more than so many, kube-proxy's modes need minutes for what is measured in seconds.

@@ -19,7 +19,7 @@ from plugins.scale.usage import await_quiet
 
 THEIRS, OTHERS, NONE = "a", "b", "-"
 """What the Services' own endpoints answer, what the other one does, and that nobody does."""
-MOST_REPEATS, FEWEST_REPEATS, SECONDS = 5, 2, 8.0
+MOST_REPEATS, FEWEST_REPEATS, SECONDS = 5, 2, 6.0
 WATCH_DEADLINE = 30.0
 CALM = 0.3
 """Seconds without an answer that a Service is taken to be gone after: several connections' patience."""

@@ -89,17 +89,17 @@ def test_a_start_with_rules_in_place_takes_longer_than_one_from_nothing() -> Non
 
 
 def test_services_are_added_in_steps() -> None:
-    bench = FakeBench(2_500)
+    bench = FakeBench(6_000)
     grow(of(bench), 1)
     assert bench.done == [
-        (1, 1_001),
-        "settled at 1001",
-        (1_001, 2_001),
-        "settled at 2001",
-        (2_001, 2_500),
-        "settled at 2500",
+        (1, 2_501),
+        "settled at 2501",
+        (2_501, 5_001),
+        "settled at 5001",
+        (5_001, 6_000),
+        "settled at 6000",
     ]
-    assert bench.services == 2_500
+    assert bench.services == 6_000
 
 
 @dataclass
