@@ -23,7 +23,7 @@ def test_start(bench, services):
     keep(bench, FROM_NOTHING)
 
 
-@pytest.mark.scale(at="apart", turn=3)
+@pytest.mark.scale(turn=3)
 @requirement(
     "scale.cold.restart",
     must="The time from the proxy's start, with its predecessor's rules in place, to the first answer that only the "

@@ -16,7 +16,7 @@ from plugins.scale.bench import Bench
 from plugins.scale.usage import await_quiet, run_time, used
 
 CONNECTIONS, CHANGES = 1_000, 10
-SECONDS = 0.4
+SECONDS = 0.3
 CHANGING = 16
 """Changes of one measurement: half of them give a Service another one's endpoints, the others take that back."""
 

@@ -38,7 +38,7 @@ AT_ONCE = 2_500
 """Services that are added before the proxy has to have caught up."""
 TELLING = 500
 """With fewer Services a start is the start of a process, and tells nothing of more."""
-TOO_LONG: Mapping[str, float] = {FROM_NOTHING: 300.0, IN_PLACE: 60.0}
+TOO_LONG: Mapping[str, float] = {FROM_NOTHING: 300.0, IN_PLACE: 30.0}
 """Seconds of a start that is not tried any more, unless it is less than SHARE of a --budget."""
 SHARE = 0.1
 

@@ -16,13 +16,13 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
 from clusters.agent.client import CapturedPacket, HeldConnection, ProbeRequest, Recording
-from clusters.api import Backend, HttpAnswer, Link, Node, Vantage, VantageKind
+from clusters.api import Backend, HttpAnswer, Link, Node, Vantage
 from clusters.apiserver.bootstrap import ClusterConfig, new_cluster
 from clusters.apiserver.kinds import Resource
 from clusters.apiserver.store import Change
 from clusters.kube import NODES, Object
 from clusters.lab.provider import RANGES, TO_PODS
-from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, UPLINK, HostPlan, LabPlan, NodePlan, PodPlan
+from clusters.lab.topology import PODS4, PODS6, SERVICES4, SERVICES6, LabPlan
 from clusters.observation import Address, FlowOutcome, Icmp, Observation, Protocol
 from clusters.proxies.configuration import DEFAULT, ProxyConfiguration
 from dataplane_ref.model import (
@@ -41,10 +41,10 @@ from plugins.settle import Clock
 from plugins.world import arrival, entry_of, model_config, node_views
 from tests.plugin.fake_flows import FakeCapture, FakeHeld, FakePaced
 from tests.plugin.fake_kube import FakeKube
+from tests.plugin.fake_nodes import POOL_PORTS, addresses_of, node_of, pool_of, vantage_of
 from tests.plugin.fake_schedulers import Schedulers
 from tests.plugin.lies import LIES, Key, Objects, key_of
 
-POOL_PORTS = (8080, 8081, 8082)
 # The first settle is the first batch's, the second the first transition's; each has two generations.
 IN_A_TRANSITION = 4
 # Where what no proxy translated ends: the lab's router says so (ICMP net unreachable, ICMPv6 no route).
@@ -102,9 +102,9 @@ class FakeCluster:
         self._plan = plan = LabPlan.of(nodes, pods_per_node)
         self.api = new_cluster(ClusterConfig((SERVICES4, SERVICES6)))
         self.kube: FakeKube = FakeKube(self.api)
-        self.nodes: Sequence[Node] = [_node(node) for node in plan.nodes]
+        self.nodes: Sequence[Node] = [node_of(node) for node in plan.nodes]
         self.router = plan.router
-        self.outside: Vantage | None = _vantage(plan.client, "outside", None)
+        self.outside: Vantage | None = vantage_of(plan.client, "outside", None)
         self.lies = lies
         self.facts = Facts()
         self.captures: list[FakeCapture] = []
@@ -121,7 +121,7 @@ class FakeCluster:
         self._affinities: dict[tuple[str, str], tuple[Endpoint, float]] = {}
         self.schedulers = Schedulers(self._random)
         self._ports = itertools.cycle(range(32768, 61000))
-        self._backends = {ip: one for node in self.nodes for one in _pool(node) for ip in one.addresses.values()}
+        self._backends = {ip: one for node in self.nodes for one in pool_of(node) for ip in one.addresses.values()}
         self._vantages = {one.vantage.name: one.vantage for one in self._backends.values()}
         self._vantages |= {node.client.name: node.client for node in self.nodes}
         self._vantages[self.outside.name] = self.outside
@@ -383,7 +383,7 @@ class FakeCluster:
         if vantage.kind == "node" and request.dst.ip in ("127.0.0.1", "::1"):
             owner: Node | None = next(node for node in self.nodes if node.name == vantage.node)
         else:
-            owner = next((node for node in self.nodes if request.dst.ip in _own(node)), None)
+            owner = next((node for node in self.nodes if request.dst.ip in addresses_of(node)), None)
         if expected and "refused" in outcomes:
             at = owner or next((node for node in self.nodes if node.name == vantage.node), self.nodes[0])
             icmp = Icmp(expected.type, expected.code, at.addresses[request.family])
@@ -496,40 +496,3 @@ class FakeCluster:
         found = self.api.registry.find(group, "v1", plural)
         assert found is not None
         return found
-
-
-def _vantage(plan: HostPlan | PodPlan, kind: VantageKind, node: str | None) -> Vantage:
-    return Vantage(plan.name, kind, node, {"IPv4": plan.ipv4, "IPv6": plan.ipv6}, plan.name)
-
-
-def _backend(node: NodePlan, plan: HostPlan | PodPlan) -> Backend:
-    vantage = _vantage(plan, "node" if plan is node.host else "pod", node.name)
-    return Backend(plan.name, node.name, vantage.addresses, POOL_PORTS, vantage)
-
-
-def _node(plan: NodePlan) -> Node:
-    """Roles as in the lab: the last pod is the scout, the one before it the client, the rest are backends."""
-    pods = [_backend(plan, pod) for pod in plan.pods]
-    host = _backend(plan, plan.host)
-    return Node(
-        name=plan.name,
-        addresses=host.addresses,
-        pod_cidrs=(plan.pod_cidr4, plan.pod_cidr6),
-        vantage=host.vantage,
-        backends=tuple(pods[:-2] or pods[:1]),
-        client=pods[-2 if len(pods) > 1 else -1].vantage,
-        scout=pods[-1],
-        host_backend=host,
-        second_addresses={"IPv4": plan.second4, "IPv6": plan.second6},
-        vip_cidrs=(plan.vip_cidr4, plan.vip_cidr6),
-        zone=plan.zone,
-        uplink=UPLINK,
-    )
-
-
-def _own(node: Node) -> frozenset[str]:
-    return frozenset({*node.addresses.values(), *node.second_addresses.values()})
-
-
-def _pool(node: Node) -> tuple[Backend, ...]:
-    return (*node.backends, node.scout, node.host_backend)
