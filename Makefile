@@ -38,6 +38,8 @@ certify: $(READY) proxy ## certify kube-proxy, PROXY_MODE=ebpf or PROXY=kube-rou
 	$(BIN)/python -m pytest $(if $(PROXY),--proxy=$(PROXY),--proxy-mode=$(PROXY_MODE)) --level=$(LEVEL) --report="$(REPORT)" \
 	  --junitxml="$(REPORT)/junit.xml" --report-log="$(REPORT)/reportlog.jsonl" $(ARGS)
 
+test: export WANTED := ipset iperf3
+
 test: setup ## lint plumbline and run its own tests
 	@$(MAKE) lint
 	@$(MAKE) programs || echo 'plumbline: what needs the programs that are missing will say that it is unfit' >&2
@@ -80,7 +82,7 @@ control-plane: setup ## compare the embedded API server with etcd and kube-apise
 bench: setup ## measure lab, API server, agent and reference datapath (ARGS: names)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-scale compare: export MEASURES := 1
+scale compare: export WANTED := iperf3
 
 scale: $(READY) proxy ## measure how PROXY_MODE behaves as Services grow; draws report/scale.html (PROXY, REPORT, ARGS)
 	@mkdir -p "$(REPORT)"

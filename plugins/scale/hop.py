@@ -22,6 +22,8 @@ from plugins.scale.start import opened
 NETWORKS: tuple[PodNetwork, ...] = ("routed", "vxlan")
 OWN_ADDRESS = "the endpoint's own address"
 REPEATS = 3
+BULK_SECONDS = 0.15
+"""At least: a long flow takes its time to be one."""
 SAME, OTHER = "same node", "other node"
 NUMBER = 0
 ALL_SEGMENTS = 65_535
@@ -81,7 +83,8 @@ class Hop:
 
     def measure(self, target: Target, kind: Kind) -> Sample:
         """One run of the client pod on the first node."""
-        return self.other.stage.traffic.measure(self.other.client, kind, [target], self.other.share)
+        seconds = max(self.other.share, BULK_SECONDS) if kind == "bulk" else self.other.share
+        return self.other.stage.traffic.measure(self.other.client, kind, [target], seconds)
 
     def through_service(self, kind: Kind) -> Sample:
         return self.measure(self.other.service(NUMBER), kind)

@@ -193,6 +193,23 @@ def test_a_missing_package_stops_everything_else(clone: Clone) -> None:
     assert not (clone.root / ".venv").exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "packages"),
+    [
+        ("test", "ipset iperf3"),
+        ("scale", "iperf3"),
+        ("compare", "iperf3"),
+        ("certify ARGS=-m_scale", "iperf3"),
+        ("certify PROXY_MODE=ipvs", "ipset"),
+    ],
+)
+def test_a_target_gets_what_it_alone_needs(clone: Clone, typed: str, packages: str) -> None:
+    words = [word.replace("_", " ") if word.startswith("ARGS") else word for word in typed.split()]
+    done = clone.run("make", *words, "SYSTEM_PATH=/nowhere")
+    assert done.returncode == 2
+    assert f"these packages are missing; type: sudo apt-get install {packages}\n" in done.stderr
+
+
 def test_a_failed_fetch_is_not_taken_for_done(clone: Clone) -> None:
     clone.tool("python3", PYTHON.replace("echo /bin/sh ;;", "exit 4 ;;"))
     assert clone.run("make", "setup").returncode == 2
