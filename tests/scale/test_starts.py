@@ -83,9 +83,12 @@ def test_few_services_tell_nothing_of_many(seconds: list[float]) -> None:
 
 
 def test_a_start_with_rules_in_place_takes_longer_than_one_from_nothing() -> None:
-    bench = FakeBench(10_000, started={10_000: Start(70.0, 0)})
-    with pytest.raises(TooLongError):
-        starts(of(bench), from_nothing=False)
+    for bench in (
+        FakeBench(10_000, started={10_000: Start(70.0, 0)}),
+        FakeBench(10_000, started={10_000: Start(12.0, 0)}, restarted={1: Start(0.5, 0), 5_000: Start(8.0, 0)}),
+    ):
+        with pytest.raises(TooLongError):
+            starts(of(bench), from_nothing=False)
 
 
 def test_services_are_added_in_steps() -> None:
