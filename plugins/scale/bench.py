@@ -27,7 +27,7 @@ from plugins.record import Record
 from plugins.run import Run
 from plugins.scale import order
 from plugins.scale.cells import Better, Cell, Unit
-from plugins.scale.limits import REPEATS, in_turns, stolen
+from plugins.scale.limits import REPEATS, Best, in_turns, stolen
 from plugins.scale.taken import VALUES, Taken
 from plugins.scale.words import in_words
 from plugins.world import UnfitError
@@ -37,6 +37,19 @@ DIALLED = 1_000
 CHECKED_SECONDS, PATIENCE, ANSWER_DEADLINE = 0.2, 0.5, 20.0
 DIRECT_VETH = "direct veth"
 Measured = Callable[[], "Sample | float"]
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """The same client over a veth pair with nothing in between; calling it measures it once."""
+
+    stage: Stage
+    kind: Kind
+    seconds: float
+    pace: Pace | None
+
+    def __call__(self) -> Sample:
+        return self.stage.direct(self.kind, self.seconds, self.pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,7 @@ class Bench:
     cells: list[Cell] = field(default_factory=list)  # of the test that runs
     record: Record = field(default_factory=lambda: Record("", "", "", "", {}))
     server_pid: int = 0  # of who listens at the endpoints
+    best: dict[tuple[Kind, Pace | None, Unit], Best] = field(default_factory=dict)  # of direct limits
     _serving: Server | None = None
     _server: ExitStack = field(default_factory=ExitStack)
 
@@ -217,9 +231,9 @@ class Bench:
         """Connections of 64 KiB each."""
         return self.measure("flow", targets)
 
-    def direct(self, kind: Kind, *, pace: Pace | None = None, seconds: float | None = None) -> Callable[[], Sample]:
-        """The same client over a veth pair with nothing in between: a function that measures it once."""
-        return lambda: self.stage.direct(kind, seconds or self.share, pace)
+    def direct(self, kind: Kind, *, pace: Pace | None = None, seconds: float | None = None) -> Direct:
+        """The limit of most that is measured."""
+        return Direct(self.stage, kind, seconds or self.share, pace)
 
     @contextmanager
     def polling(self, target: Target) -> Iterator[Poller]:
@@ -258,8 +272,8 @@ class Bench:
                     values = [taken.of(measured()) for _ in range(repeats)]
                     outcome = {"values": tuple(values)}
                 else:
-                    beside = limit
-                    rounds = in_turns(lambda: taken.of(measured()), lambda: taken.limit_of(beside()), repeats)
+                    beside, best = limit, self._best_of(limit, unit, better)
+                    rounds = in_turns(lambda: taken.of(measured()), lambda: taken.limit_of(beside()), repeats, best)
                     if rounds.why_unfit:
                         outcome = {"outcome": "unfit", "reason": rounds.why_unfit}
                     else:
@@ -284,6 +298,12 @@ class Bench:
             **outcome,  # type: ignore[arg-type]
         )
         return self.add(made)
+
+    def _best_of(self, limit: Measured, unit: Unit, better: Better) -> Best | None:
+        """What this limit was at best in the whole run, if it is one that other cells have too."""
+        if not isinstance(limit, Direct):
+            return None
+        return self.best.setdefault((limit.kind, limit.pace, unit), Best(better == "more"))
 
     def cell_of(
         self,

@@ -3,6 +3,9 @@
 
 What a limit does within seconds, the machine does, and whatever was measured in between had its share of it. So a
 round counts only if the limit was the same before and after; only the limits are looked at for that, never the value.
+
+A virtual CPU may have two speeds, for seconds each, and what is slowed down is not slowed down evenly. So rounds at
+the speed that the machine has had at best are preferred, where there are enough of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +16,8 @@ from pathlib import Path
 STEADY = 0.05
 """By so much the limit may move within a round (relative to what it was before)."""
 REPEATS = 5
+FULL = 0.1
+"""A limit that is worse than the run's best by no more than so much was measured at full speed."""
 ENOUGH = 3
 """So many steady rounds are a measurement, where the machine allowed no more."""
 ATTEMPTS = 2
@@ -61,23 +66,52 @@ class Rounds:
         )
 
 
-def in_turns(measured: Callable[[], float], limit: Callable[[], float], repeats: int = REPEATS) -> Rounds:
-    """Up to `repeats` steady rounds; unsteady ones are measured again, in all as often as there are repeats.
+@dataclass(slots=True)
+class Best:
+    """The best that a limit has been in a run, from 0; `more` is whether more is better."""
 
-    Fewer than ENOUGH: everything once more.
+    more: bool
+    value: float = 0.0
+
+    def notice(self, limit: float) -> float:
+        """Take it into account; gives it back."""
+        better = max if self.more else min
+        self.value = better(self.value or limit, limit)
+        return limit
+
+    def is_near(self, limit: float) -> bool:
+        """Whether this was measured at full speed."""
+        return limit >= self.value / (1 + FULL) if self.more else limit <= self.value * (1 + FULL)
+
+
+def in_turns(
+    measured: Callable[[], float], limit: Callable[[], float], repeats: int = REPEATS, best: Best | None = None
+) -> Rounds:
+    """Up to `repeats` steady rounds; others are measured again, in all as often as there are repeats.
+
+    Fewer than ENOUGH: everything once more. With `best`, those at full speed are kept if they are enough.
     """
     rounds = Rounds()
+
+    def at_full_speed() -> list[Round]:
+        return [one for one in rounds.steady if best is None or best.is_near(one.limit)]
+
+    def noticed() -> float:
+        return limit() if best is None else best.notice(limit())
+
     for _ in range(ATTEMPTS):
         rounds.all_.clear()
-        before = limit()
-        while len(rounds.steady) < repeats and len(rounds.all_) < 2 * repeats:
-            one = Round(measured(), before, limit())
+        before = noticed()
+        while len(at_full_speed()) < repeats and len(rounds.all_) < 2 * repeats:
+            one = Round(measured(), before, noticed())
             before = one.after
             rounds.all_.append(one)
             if one.is_steady:
                 rounds.steady.append(one)
         if len(rounds.steady) >= min(ENOUGH, repeats):
             break
+    if len(at_full_speed()) >= min(ENOUGH, repeats):
+        rounds.steady = at_full_speed()
     return rounds
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from plugins.scale.limits import ENOUGH, REPEATS, Round, in_turns, stolen
+from plugins.scale.limits import ENOUGH, REPEATS, Best, Round, in_turns, stolen
 
 
 def one_after_the_other(values: Iterable[float]) -> Callable[[], float]:
@@ -70,6 +70,31 @@ def test_some_steady_rounds_are_enough() -> None:
     rounds = in_turns(one_after_the_other(range(100)), one_after_the_other(limits))
     assert len(rounds.steady) == ENOUGH
     assert not rounds.why_unfit
+
+
+def test_rounds_at_full_speed_are_preferred() -> None:
+    """The machine was slow in the first three rounds, and had been quicker before."""
+    best = Best(more=False, value=10.0)
+    limits = [13.0] * 4 + [10.0] * 20
+    rounds = in_turns(one_after_the_other(range(100)), one_after_the_other(limits), best=best)
+    assert [one.value for one in rounds.steady] == [4, 5, 6, 7, 8]
+    assert best.value == 10.0
+
+
+def test_a_machine_that_stays_slow_is_measured_as_it_is() -> None:
+    best = Best(more=True, value=1_000.0)
+    rounds = in_turns(one_after_the_other(range(100)), lambda: 800.0, best=best)
+    assert len(rounds.steady) == 2 * REPEATS
+    assert not rounds.why_unfit
+    assert best.value == 1_000.0
+
+
+@pytest.mark.parametrize(("more", "near", "far"), [(False, 10.9, 11.1), (True, 9.2, 9.0)])
+def test_what_is_near_the_best(more: bool, near: float, far: float) -> None:
+    best = Best(more)
+    for limit in (10.0, near, far):
+        assert best.notice(limit) == limit
+    assert (best.value, best.is_near(near), best.is_near(far)) == (10.0, True, False)
 
 
 def test_what_was_stolen_is_a_share() -> None:
