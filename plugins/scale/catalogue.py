@@ -4,7 +4,7 @@
 A chart that is not listed here is drawn all the same, under its id and after the others.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,14 +15,14 @@ ControlName = Literal["iptables bends", "the limit is flat", "measuring is cheap
 class Chart:
     """`subjects` are what sentences about series begin with; others are called by their name.
 
-    `contrast` is a pair of words: a series that has the first is compared with the one that has the second there.
+    `contrasts` are pairs of words: a series that has the first is compared with the one that has the second there.
     """
 
     id: str
     title: str
     shows: str  # what is measured, and how to read it; one or two sentences
     subjects: Mapping[str, str] = field(default_factory=dict)
-    contrast: tuple[str, str] | None = None
+    contrasts: Sequence[tuple[str, str]] = ()
     controls: tuple[ControlName, ...] = ()
 
     def subject(self, series: str) -> str:
@@ -56,7 +56,7 @@ CHARTS: tuple[Chart, ...] = (
             "uniform": "a connection to any Service",
             "first Service": "a connection to the first Service",
         },
-        ("last", "first"),
+        (("last", "first"),),
         ("iptables bends", "the limit is flat", "measuring is cheap"),
     ),
     Chart(
@@ -64,7 +64,7 @@ CHARTS: tuple[Chart, ...] = (
         "New connections a second",
         "Connect, send a byte, get a byte, close, and again, as fast as one client can.",
         {"last Service": "dialling the last Service", "uniform": "dialling any Service"},
-        ("last", "first"),
+        (("last", "first"),),
         ("iptables bends", "the limit is flat", "measuring is cheap"),
     ),
     Chart(
@@ -84,7 +84,7 @@ CHARTS: tuple[Chart, ...] = (
         "Throughput",
         "iperf3 through the first and the last of N Services: what the receiver got.",
         {},
-        ("last", "first"),
+        (("last", "first"),),
         ("the limit is flat",),
     ),
     Chart(
@@ -104,7 +104,7 @@ CHARTS: tuple[Chart, ...] = (
         "The second hop",
         "An endpoint on the node where traffic arrives, or on another one: what the way between nodes costs.",
         {},
-        ("other", "same"),
+        (("routed, other", "same"), ("vxlan, other", "same")),
         ("the limit is flat",),
     ),
     Chart(
@@ -112,6 +112,7 @@ CHARTS: tuple[Chart, ...] = (
         "Traffic while rules are refreshed",
         "Requests and connections in bins of 100 ms while a Service changes every second, with the proxy on the CPU "
         "that traffic uses and on another; beside the same while nothing changes.",
+        contrasts=(("the traffic's CPU", "another CPU"),),
     ),
     Chart(
         "programming",

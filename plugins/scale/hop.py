@@ -133,7 +133,7 @@ def measure(bench: Bench, hop: Hop, network: PodNetwork) -> None:
             with hop.served_by(pod, way.kind), hop.segments(single_packets=way.single_packets):
                 bench.cell(
                     "hop",
-                    series=f"{way.name}, {network}, {place}",
+                    series=f"{way.name}, {place}" if place == SAME else f"{way.name}, {network}, {place}",
                     unit=way.unit,
                     better=way.better,
                     measured=lambda way=way: hop.through_service(way.kind),  # type: ignore[misc]

@@ -52,10 +52,9 @@ def _growth(group: Group, chart: Chart, lines: Sequence[Line]) -> Iterator[str]:
 
 def _contrasts(group: Group, chart: Chart, lines: Sequence[Line]) -> Iterator[str]:
     """One series beside its counterpart, at the most Services that both have."""
-    if chart.contrast is None:
-        return
-    this, that = chart.contrast
-    for series in dict.fromkeys(line.series for line in lines if this in line.series):
+    names = dict.fromkeys(line.series for line in lines)
+    pairs = [(name, this, that) for this, that in chart.contrasts for name in names if this in name]
+    for series, this, that in pairs:
         counterpart = series.replace(this, that)
         by: dict[int, list[str]] = {}
         unit: Unit = "s"

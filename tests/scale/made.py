@@ -107,7 +107,7 @@ def _cells(maker: Maker, mode: str, n: int, slower: float) -> Iterator[Cell]:
     yield maker.cell("memory", "BPF maps", n, 1e5 + 500.0 * n, unit="B")
     yield maker.cell("cpu", "1,000 connections/s, uniform", n, 0.02 + each * n * 1000, unit="cores")
     if n == SERVICES[0]:
-        for series, around in (("same node", 17e9), ("other node", 14e9)):
+        for series, around in (("same node", 17e9), ("routed, other node", 14e9)):
             yield maker.cell("hop", series, n, around, unit="bit/s", better="more", limit=18e9, limited_by=DIRECT)
 
 

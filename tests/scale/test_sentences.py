@@ -64,8 +64,8 @@ def test_one_number_of_services_has_no_growth() -> None:
     text = told(exact(), exact("ebpf"), chart="hop")
     assert "From" not in text
     assert (
-        "“other node” runs at 0.824 × the throughput in mode iptables and 0.824 × in ebpf, beside “same node”."
-        in text
+        "“routed, other node” runs at 0.824 × the throughput in mode iptables and 0.824 × in ebpf, "
+        "beside “same node”." in text
     )
 
 
