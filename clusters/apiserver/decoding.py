@@ -67,7 +67,7 @@ def decode_object(
         )
     if kind != resource.kind:
         raise bad_request(f'{kind} in version "{version}" cannot be handled as a {resource.kind}')
-    if not (options.many and _is_plain(resource, body)):
+    if not (options.many and _is_plain(resource, shape, body)):
         _mend(resource, shape, body, options)
     metadata = body.get("metadata") or {}
     given = metadata.get("namespace") or namespace
@@ -81,11 +81,11 @@ def decode_object(
     return settled | {key: value for key, value in body.items() if key not in settled}
 
 
-def _is_plain(resource: Resource, body: JsonObject) -> bool:
+def _is_plain(resource: Resource, shape: shapes.Shape, body: JsonObject) -> bool:
     # It takes its time to be imported, which those who write one object at a time would wait for.
     from clusters.apiserver.plain import is_plain
 
-    return is_plain(resource.key, body)
+    return is_plain(resource.key, shape, body)
 
 
 def _mend(resource: Resource, shape: shapes.Shape, body: JsonObject, options: WriteOptions) -> None:
@@ -103,9 +103,8 @@ def _mend(resource: Resource, shape: shapes.Shape, body: JsonObject, options: Wr
 
 
 def _drop_empty(metadata: Any) -> None:
-    """Typed metadata has no empty maps and lists; managedFields do, where they mean something."""
     if isinstance(metadata, dict):
-        for name in ("labels", "annotations", "finalizers", "ownerReferences"):
+        for name in shapes.NEVER_EMPTY:
             if name in metadata and metadata[name] in ({}, []):
                 del metadata[name]
 

@@ -6,7 +6,6 @@ that a client of a lab writes at once nearly all are as they should be, and one 
 not say yes to is looked at in the other way, which it is stricter than, never more lenient.
 """
 
-from functools import cache
 from types import GenericAlias
 from typing import Annotated, Any
 
@@ -15,29 +14,25 @@ import msgspec
 from clusters.apiserver import shapes
 from clusters.apiserver.shapes import MOST, Shape
 
-# Kinds that there are thousands of, and what their strategies check.
-NUMEROUS: dict[tuple[str, str, str], Shape] = {
-    ("", "v1", "services"): shapes.SERVICE,
-    ("discovery.k8s.io", "v1", "endpointslices"): shapes.ENDPOINT_SLICE,
-}
-# Typed metadata has none of these that is empty.
-_NEVER_EMPTY = frozenset({"labels", "annotations", "finalizers", "ownerReferences"})
+NUMEROUS = frozenset({("", "v1", "services"), ("discovery.k8s.io", "v1", "endpointslices")})
+"""Kinds that there are thousands of."""
+_types: dict[tuple[str, str, str], Any] = {}
 
 
-def is_plain(key: tuple[str, str, str], body: Any) -> bool:
-    """Whether `decoding` would find nothing in a body to refuse, to drop or to warn of; False where nobody knows."""
+def is_plain(key: tuple[str, str, str], shape: Shape, body: Any) -> bool:
+    """Whether `decoding` would find nothing in a body to refuse, to drop or to warn of; False where nobody knows.
+
+    `shape` is what the kind's strategy checks, always the same.
+    """
     if key not in NUMEROUS:
         return False
+    if key not in _types:
+        _types[key] = _type(shapes.complete(key), shape)
     try:
-        msgspec.convert(body, _type_of(key))
+        msgspec.convert(body, _types[key])
     except msgspec.ValidationError:
         return False
     return True
-
-
-@cache
-def _type_of(key: tuple[str, str, str]) -> Any:
-    return _type(shapes.complete(key), NUMEROUS[key])
 
 
 def _type(known: Shape, checked: Shape) -> Any:
@@ -66,7 +61,7 @@ def _struct(known: dict[str, Shape], checked: dict[str, Shape]) -> Any:
     for name, shape in known.items():
         found = _type(shape, checked.get(name))
         if found is not None:
-            is_filled = known is shapes.METADATA and name in _NEVER_EMPTY
+            is_filled = known is shapes.METADATA and name in shapes.NEVER_EMPTY
             told = Annotated[found, msgspec.Meta(min_length=1)] if is_filled else found
             fields.append((name, told, msgspec.UNSET))
     return msgspec.defstruct("Plain", fields, forbid_unknown_fields=True, gc=False)

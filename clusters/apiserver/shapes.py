@@ -58,6 +58,9 @@ METADATA: dict[str, Shape] = {
     ],
 }
 
+NEVER_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences")
+"""Typed metadata has none of these that is empty; managedFields it has, where they mean something."""
+
 CONDITIONS: Shape = [
     {
         "type": str,

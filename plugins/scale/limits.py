@@ -89,7 +89,8 @@ def in_turns(
 ) -> Rounds:
     """Up to `repeats` steady rounds; others are measured again, in all as often as there are repeats.
 
-    Fewer than ENOUGH: everything once more. With `best`, those at full speed are kept if they are enough.
+    Fewer than ENOUGH: everything once more. With `best`, a round that was not at full speed is measured again too,
+    and is kept, up to twice as many, where those at full speed are not enough.
     """
     rounds = Rounds()
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.control_plane.paths import (
+from tests.control_plane.objects import (
     APPLY,
     CONFIG_MAPS,
     JSON_PATCH,

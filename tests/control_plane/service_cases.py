@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.control_plane.paths import MERGE, SERVICES, SLICES, endpoint_slice, service
+from tests.control_plane.objects import MERGE, SERVICES, SLICES, endpoint_slice, service
 from tests.control_plane.recording import Recorder
 
 # Valid ones first: name of the step → spec.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the compared servers keep what, and objects to write there."""
+"""Objects that are written to the compared servers, and the paths where."""
 
 from typing import Any
 
